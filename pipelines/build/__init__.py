@@ -1,0 +1,1 @@
+"""Stage `build`: released de-identified folders in, a cohort out."""

@@ -1,0 +1,24 @@
+"""Spec of `deidentify`: an export in, a de-identified folder with its proof out."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pipelines.contract import Ref
+from pipelines.contract import Spec as Base
+
+
+class Spec(Base):
+    export: Annotated[Path, Ref("export")]
+    secret: Annotated[Path, Ref("internal")]
+    """File of the site's derivation secret."""
+    vault_key: Annotated[Path, Ref("internal")]
+    policy: str = "basic"
+    """Name of a preset or path of a TOML file."""
+    issuer: Annotated[str, Ref("internal")] = ""
+    """The site's default issuer of patient IDs."""
+    opt_out: Annotated[Path | None, Ref("internal")] = None
+    """Text file, one patient ID a line: dropped before anything is written, and counted."""
+    workers: int = Field(0, ge=0)
+    """Processes; 0 takes one per core. The output does not depend on it."""

@@ -1,0 +1,35 @@
+"""Spec of `pretrain`: one continual pretraining of an encoder on N samples of a cohort."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.contract import Ref
+from pipelines.contract import Spec as Base
+
+ENCODERS = ("rad-dino", "rad-dino-tiny", "mi2", "mi2-tiny")
+
+
+class Spec(Base):
+    cohort: Annotated[Path, Ref("cohort")]
+    encoder: Literal["rad-dino", "rad-dino-tiny", "mi2", "mi2-tiny"]
+    start: Annotated[Path | None, Ref("model")] = None
+    """Model folder to start from; required for the full-size encoders, none means the seeded start of a tiny form."""
+    samples: int | None = Field(None, ge=1)
+    """N: the prefix of whole train patients nearest N samples; none takes all."""
+    budget: int = Field(ge=1)
+    """Image forwards, the same for every N and supervision: steps = budget // batch."""
+    batch: int = Field(ge=2)
+    """Global batch in samples, over all ranks."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Samples a rank takes at once; none takes its share of the batch whole."""
+    supervision: Literal["reports", "labels", "both"] = "both"
+    """MI2 only."""
+    seed: int = Field(0, ge=0)
+    learning_rate: float | None = Field(None, gt=0)
+    """None takes the encoder's default."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every: int = Field(100, ge=1)
+    """Optimiser steps between checkpoints; the last two are kept."""

@@ -1,0 +1,1 @@
+"""Stage `scan`: what is in an export, as a partitioned inventory."""

@@ -1,0 +1,17 @@
+"""Spec of `scan`: what is in an export, as a partitioned inventory."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pipelines.contract import Ref
+from pipelines.contract import Spec as Base
+
+
+class Spec(Base):
+    export: Annotated[Path, Ref("export")]
+    secret: Annotated[Path, Ref("internal")]
+    vault_key: Annotated[Path, Ref("internal")]
+    workers: int = Field(0, ge=0)
+    """Processes; 0 takes one per core."""

@@ -1,0 +1,172 @@
+"""The tables that stages hand to each other, as Arrow schemas. One place, so that two stages cannot disagree.
+
+Every text column holds pseudonyms only; nothing here names a person, a path of the hospital or an original UID.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.contract import BadInput, atomic
+
+# ---- a de-identified folder (deidentify -> build, score, review) -------------------------------------------------
+
+# One row per input file of the export, whatever became of it.
+MANIFEST = pa.schema(
+    [
+        ("source_id", pa.string()),  # keyed hash of the input path
+        ("kind", pa.string()),  # image | report | label | mask | other
+        ("state", pa.string()),  # written | duplicate | quarantined | opted_out | read (tables, not written as files)
+        ("reason", pa.string()),  # reason code of quarantine, else null
+        ("output", pa.string()),  # path inside the folder, null when nothing was written
+        ("sha256", pa.string()),  # of the output
+        ("patient", pa.string()),
+        ("accession", pa.string()),  # pseudonym, also in the output's AccessionNumber
+        ("study", pa.string()),  # new UIDs
+        ("series", pa.string()),
+        ("instance", pa.string()),
+        ("sop_class", pa.string()),
+        ("transfer_syntax", pa.string()),
+        ("boxes", pa.int32()),  # text boxes blanked in the pixels
+        ("policy", pa.string()),  # policy digest
+    ]
+)
+PATIENTS = pa.schema([("patient", pa.string()), ("split", pa.string()), ("order", pa.float64())])
+REPORTS = pa.schema(
+    [
+        ("accession", pa.string()),
+        ("patient", pa.string()),
+        ("study", pa.string()),
+        ("date", pa.string()),  # shifted, ISO, null when unknown
+        ("text", pa.string()),
+    ]
+)
+# Long form. No row: blank. Names as the site gives them; lines and tubes by LINES below.
+LABELS = pa.schema(
+    [
+        ("accession", pa.string()),
+        ("patient", pa.string()),
+        ("label", pa.string()),
+        ("value", pa.int8()),  # 1 present, 0 absent, -1 uncertain
+        ("source", pa.string()),
+    ]
+)
+MASKS = pa.schema(
+    [
+        ("accession", pa.string()),
+        ("patient", pa.string()),
+        ("structure", pa.string()),  # lung, ett, ...
+        ("output", pa.string()),  # masks/<structure>/<accession>.png, in the geometry of the frontal image
+        ("sha256", pa.string()),
+        ("points", pa.list_(pa.float32())),  # optional polyline x0 y0 x1 y1 ... in image pixels
+        ("position", pa.string()),  # optional: normal | borderline | abnormal
+    ]
+)
+
+# ---- a cohort (build -> pretrain, evaluate) ----------------------------------------------------------------------
+
+# One row per image, sorted by (order, patient, study, instance): a subset of whole patients is a run of rows.
+INDEX = pa.schema(
+    [
+        ("image", pa.int64()),  # row number
+        ("instance", pa.string()),
+        ("study", pa.string()),
+        ("accession", pa.string()),
+        ("patient", pa.string()),
+        ("site", pa.string()),  # fingerprint of the derivation secret
+        ("split", pa.string()),
+        ("order", pa.float64()),
+        ("view", pa.string()),  # AP | PA | LATERAL | unknown
+        ("modality", pa.string()),
+        ("sex", pa.string()),
+        ("age", pa.int16()),  # years, null when unknown; 90 stands for 90 and over
+        ("date", pa.string()),  # shifted
+        ("shard", pa.int32()),
+        ("offset", pa.int64()),  # byte offset in the shard
+        ("rows", pa.int32()),  # as stored
+        ("columns", pa.int32()),
+        ("source_rows", pa.int32()),
+        ("source_columns", pa.int32()),
+        ("spacing_row", pa.float64()),  # mm of the source pixel, null when unknown
+        ("spacing_column", pa.float64()),
+        ("affine", pa.list_(pa.float64(), 6)),  # source (x, y) -> store: x' = a x + b y + c, y' = d x + e y + f
+    ]
+)
+TEXTS = pa.schema(
+    [
+        ("accession", pa.string()),
+        ("patient", pa.string()),
+        ("text", pa.string()),  # whole scrubbed report
+        ("findings", pa.string()),
+        ("impression", pa.string()),
+    ]
+)
+COHORT_LABELS = pa.schema(
+    [("accession", pa.string()), ("patient", pa.string()), ("label", pa.string()), ("value", pa.int8())]
+)
+COHORT_MASKS = pa.schema(
+    [
+        ("image", pa.int64()),
+        ("accession", pa.string()),
+        ("patient", pa.string()),
+        ("structure", pa.string()),
+        ("path", pa.string()),  # inside the cohort, in the geometry of the store
+        ("points", pa.list_(pa.float32())),  # through the affine
+        ("position", pa.string()),
+    ]
+)
+
+# ---- an evaluation -----------------------------------------------------------------------------------------------
+
+SCORES = pa.schema(
+    [
+        ("model", pa.string()),
+        ("task", pa.string()),  # findings | lines | view
+        ("label", pa.string()),
+        ("seed", pa.int32()),
+        ("image", pa.int64()),
+        ("patient", pa.string()),
+        ("target", pa.int8()),
+        ("score", pa.float32()),
+    ]
+)
+RESULTS = pa.schema(
+    [
+        ("model", pa.string()),
+        ("baseline", pa.string()),  # null: the model's own value; else a paired difference model - baseline
+        ("task", pa.string()),
+        ("label", pa.string()),  # "macro" for the mean over labels
+        ("metric", pa.string()),  # auroc | auprc
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("p", pa.float64()),  # Holm-adjusted, null where none
+        ("images", pa.int32()),
+        ("patients", pa.int32()),
+        ("positives", pa.int32()),
+    ]
+)
+
+# Lines and tubes by the names the product uses; every other label is a finding.
+LINES = ("ETT", "NGT", "CVC", "Swan-Ganz", "Chest tube")
+
+
+def write_table(path: Path, rows: list[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:
+    """Write rows under a schema, atomically. The same rows give the same bytes."""
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=schema)
+    with atomic(path) as temporary:
+        pq.write_table(table.cast(schema), temporary, compression="zstd")
+
+
+def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a table and hold it to its schema; BadInput names the file that is missing or of another form."""
+    try:
+        return pq.read_table(path, columns=columns, schema=None if columns else schema)
+    except FileNotFoundError:
+        raise BadInput(f"{path.name} is missing in {path.parent.name}; is the folder a finished one?") from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError):
+        raise BadInput(f"{path.name} in {path.parent.name} is damaged or of another version.") from None
