@@ -11,11 +11,11 @@ from pipelines.contract import Spec as Base
 
 class Spec(Base):
     cohort: Annotated[Path, Ref("cohort")]
-    models: Annotated[list[Path], Ref("model"), Field(min_length=1)]
-    baselines: Annotated[list[Path], Ref("model")] = []
+    models: Annotated[tuple[Path, ...], Ref("model"), Field(min_length=1)]
+    baselines: Annotated[tuple[Path, ...], Ref("model")] = ()
     """Models to compare with. A model of a tiny form is also compared with its own untrained start, by itself."""
-    tasks: list[Literal["findings", "lines", "view"]] = ["findings", "lines", "view"]
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    tasks: tuple[Literal["findings", "lines", "view"], ...] = ("findings", "lines", "view")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Seeds of the probe's subsample of training patients; fewer than 3 prints 'below protocol'."""
     resamples: int = Field(2000, ge=100)
     minimum_positives: int = Field(5, ge=1)
