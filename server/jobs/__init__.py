@@ -1,0 +1,1 @@
+"""Jobs: the database decides, Celery rings the bell."""

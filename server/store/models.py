@@ -1,0 +1,252 @@
+"""The tables of the control plane. Times are UTC, naive. Paths are relative to the data root, export roots aside."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, ForeignKey, Index, String, Table, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+def now() -> datetime:
+    """UTC without a zone, as stored."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def new_id() -> str:
+    """A resource id: 12 letters and digits, unguessable enough to be no enumeration."""
+    return secrets.token_hex(6)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class Resource:
+    """Columns that every named thing has."""
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_by: Mapped[str | None] = mapped_column(String(12))
+
+
+class Site(Resource, Base):
+    """A hospital or campus; owns its derivation secret, default issuer and policy."""
+
+    __tablename__ = "site"
+    issuer: Mapped[str] = mapped_column(String(200), default="")
+    policy: Mapped[str] = mapped_column(String(200), default="longitudinal-research")
+    epoch: Mapped[int] = mapped_column(default=1)
+
+
+class Export(Resource, Base):
+    """A PACS export registered at a site. state: registered | working | waiting | released | sent_back | failed."""
+
+    __tablename__ = "export"
+    site_id: Mapped[str] = mapped_column(ForeignKey("site.id"))
+    path: Mapped[str] = mapped_column(Text)
+    purpose: Mapped[str] = mapped_column(Text, default="")
+    approval: Mapped[str] = mapped_column(String(200), default="")
+    retain_until: Mapped[date | None]
+    opt_out: Mapped[str | None] = mapped_column(Text)
+    policy: Mapped[str] = mapped_column(String(200))
+    practice: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str] = mapped_column(String(20), default="registered")
+    result: Mapped[dict[str, Any] | None]
+    folder: Mapped[str | None] = mapped_column(Text)
+    site: Mapped[Site] = relationship()
+
+
+class Review(Base):
+    """A privacy officer's verdict on a de-identified export. verdict: released | sent_back."""
+
+    __tablename__ = "review"
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    export_id: Mapped[str] = mapped_column(ForeignKey("export.id"))
+    reviewer: Mapped[str] = mapped_column(String(200))
+    verdict: Mapped[str] = mapped_column(String(20))
+    comment: Mapped[str] = mapped_column(Text, default="")
+    digest: Mapped[str] = mapped_column(String(64))
+    policy_digest: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    export: Mapped[Export] = relationship()
+
+
+cohort_export = Table(
+    "cohort_export",
+    Base.metadata,
+    Column("cohort_id", ForeignKey("cohort.id"), primary_key=True),
+    Column("export_id", ForeignKey("export.id"), primary_key=True),
+)
+
+
+class Work(Resource):
+    """A resource that a job makes. state: waiting | working | ready | failed."""
+
+    spec: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(20), default="waiting")
+    result: Mapped[dict[str, Any] | None]
+    folder: Mapped[str] = mapped_column(Text)
+    practice: Mapped[bool] = mapped_column(default=False)
+
+
+class Cohort(Work, Base):
+    """A versioned dataset built from released exports."""
+
+    __tablename__ = "cohort"
+    digest: Mapped[str | None] = mapped_column(String(64))
+    exports: Mapped[list[Export]] = relationship(secondary=cohort_export)
+
+
+class Run(Work, Base):
+    """One continual pretraining of an encoder on N samples of a cohort."""
+
+    __tablename__ = "run"
+    cohort_id: Mapped[str] = mapped_column(ForeignKey("cohort.id"))
+    encoder: Mapped[str] = mapped_column(String(40))
+    cohort: Mapped[Cohort] = relationship()
+
+
+class Model(Work, Base):
+    """Weights with a lineage. kind: open-weight | untrained | run. `folder` holds the model folder."""
+
+    __tablename__ = "model"
+    kind: Mapped[str] = mapped_column(String(20))
+    encoder: Mapped[str] = mapped_column(String(40))
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("run.id"))
+    digest: Mapped[str | None] = mapped_column(String(64))
+
+
+class Evaluation(Work, Base):
+    """Models x tasks on one cohort's test split."""
+
+    __tablename__ = "evaluation"
+    cohort_id: Mapped[str] = mapped_column(ForeignKey("cohort.id"))
+    cohort: Mapped[Cohort] = relationship()
+
+
+class Job(Base):
+    """A unit of queued work. The row decides who works on it; `lease_token` fences every later write."""
+
+    __tablename__ = "job"
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    stage: Mapped[str] = mapped_column(String(20))
+    resource_kind: Mapped[str] = mapped_column(String(20))
+    resource_id: Mapped[str] = mapped_column(String(12), index=True)
+    title: Mapped[str] = mapped_column(String(200))
+    spec: Mapped[dict[str, Any]]
+    folder: Mapped[str] = mapped_column(Text)
+    gpus: Mapped[int] = mapped_column(default=0)
+    processes: Mapped[int] = mapped_column(default=1)
+    state: Mapped[str] = mapped_column(String(20), default="queued")
+    attempt: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int] = mapped_column(default=3)
+    message: Mapped[str] = mapped_column(Text, default="")
+    progress: Mapped[dict[str, Any] | None]
+    events_offset: Mapped[int] = mapped_column(default=0)
+    lease_token: Mapped[str | None] = mapped_column(String(36))
+    lease_expires_at: Mapped[datetime | None]
+    worker: Mapped[str | None] = mapped_column(String(200))
+    host: Mapped[str | None] = mapped_column(String(200))
+    boot_id: Mapped[str | None] = mapped_column(String(40))
+    pid: Mapped[int | None]
+    cancel_requested_at: Mapped[datetime | None]
+    created_by: Mapped[str | None] = mapped_column(String(12))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    __table_args__ = (Index("ix_job_state_created", "state", "created_at"),)
+
+
+class Outbox(Base):
+    """A bell still to be rung for a job; written in the job's own transaction."""
+
+    __tablename__ = "outbox"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+
+
+class JobEvent(Base):
+    """One line of a stage's events.jsonl."""
+
+    __tablename__ = "job_event"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), index=True)
+    time: Mapped[datetime]
+    kind: Mapped[str] = mapped_column(String(20))
+    data: Mapped[dict[str, Any]]
+
+
+class GpuSlot(Base):
+    """A GPU of a worker's host; leased to a job in the claim's own transaction."""
+
+    __tablename__ = "gpu_slot"
+    uuid: Mapped[str] = mapped_column(String(80), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    name: Mapped[str] = mapped_column(String(200))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    seen_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class User(Base):
+    """A person or a service account. role: admin | privacy_officer | researcher | auditor."""
+
+    __tablename__ = "user"
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    password_hash: Mapped[str | None] = mapped_column(String(200))
+    roles: Mapped[list[str]]
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Token(Base):
+    """A bearer token for scripts; only its hash is kept."""
+
+    __tablename__ = "token"
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    user_id: Mapped[str] = mapped_column(ForeignKey("user.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    hash: Mapped[str] = mapped_column(String(64), unique=True)
+    roles: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    user: Mapped[User] = relationship()
+
+
+class LoginSession(Base):
+    """A signed-in browser; the cookie holds a random value, this row its hash."""
+
+    __tablename__ = "login_session"
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("user.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    seen_at: Mapped[datetime] = mapped_column(default=now)
+    user: Mapped[User] = relationship()
+
+
+class SetupLink(Base):
+    """The one-time link of the first start; only its hash is kept."""
+
+    __tablename__ = "setup_link"
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    used_at: Mapped[datetime | None]
+
+
+class Audit(Base):
+    """Append-only, hash-chained. `detail` holds ids and reasons, never PHI."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    time: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(60))
+    subject: Mapped[str] = mapped_column(String(200))
+    detail: Mapped[dict[str, Any]]
+    previous: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
