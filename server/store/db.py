@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 
 def make_engine(url: str) -> Engine:
-    """An engine; SQLite gets WAL, foreign keys, a busy timeout and writers that queue from the start (BEGIN IMMEDIATE)."""
+    """An engine; SQLite gets WAL, foreign keys, a busy timeout and writers that queue (BEGIN IMMEDIATE)."""
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})

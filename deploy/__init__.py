@@ -1,0 +1,1 @@
+"""Deployment: images, proxy, and the demonstration that `make demo` runs."""
