@@ -1,0 +1,54 @@
+// Live parts of a page beyond what htmx does: bar widths, loss curves, times in the reader's own zone.
+"use strict";
+
+const fill = (root) => {
+  for (const bar of root.querySelectorAll("[data-share]")) bar.style.width = `${bar.dataset.share}%`;
+  for (const t of root.querySelectorAll("time[datetime]")) t.title = new Date(t.dateTime).toLocaleString();
+};
+
+const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// One curve: <figure data-curve="/runs/ID/metrics.json" data-keys="loss" data-colour="--rad-dino" data-live="1">
+const draw = async (figure) => {
+  const box = figure.querySelector(".plot");
+  const load = async () => {
+    const answer = await fetch(figure.dataset.curve);
+    if (!answer.ok) return null;
+    return answer.json();
+  };
+  let plot = null;
+  const refresh = async () => {
+    const data = await load();
+    if (!data || data.steps.length === 0) return data;
+    const columns = [data.steps, data.values];
+    if (plot) {
+      plot.setData(columns);
+      return data;
+    }
+    const axis = { stroke: token("--soft"), grid: { stroke: token("--line"), width: 1 }, ticks: { show: false }, font: "12px Inter" };
+    plot = new uPlot({
+      width: box.clientWidth, height: 260, cursor: { y: false }, legend: { live: true },
+      scales: { x: { time: false } },
+      axes: [{ ...axis, label: "step" }, { ...axis, size: 56 }],
+      series: [{ label: "step" }, { label: data.label, stroke: token(figure.dataset.colour || "--light"), width: 2, points: { show: false } }],
+    }, columns, box);
+    new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 260 })).observe(box);
+    return data;
+  };
+  let data = await refresh();
+  while (figure.isConnected && data && data.live) {
+    await new Promise((done) => setTimeout(done, 2000));
+    data = await refresh();
+  }
+};
+
+document.addEventListener("DOMContentLoaded", () => {
+  fill(document);
+  document.querySelectorAll("[data-curve]").forEach(draw);
+  const menu = document.getElementById("menu");
+  if (menu) menu.addEventListener("click", () => {
+    const open = document.getElementById("rail").classList.toggle("open");
+    menu.setAttribute("aria-expanded", open);
+  });
+  document.body.addEventListener("htmx:afterSwap", (event) => fill(event.detail.target.parentElement || document));
+});
