@@ -1,0 +1,111 @@
+"""How values are written on pages: words of state with their tone, numbers, times. One voice for all pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from server.store.models import Job, JobEvent, now
+
+# State -> (word, tone). Tone good, attention, bad, live or none; the word always stands beside its mark.
+STATES: dict[str, tuple[str, str]] = {
+    "registered": ("registered", ""),
+    "working": ("at work", "live"),
+    "waiting": ("waits", "attention"),
+    "released": ("released", "good"),
+    "sent_back": ("sent back", "attention"),
+    "ready": ("ready", "good"),
+    "queued": ("queued", ""),
+    "running": ("running", "live"),
+    "canceling": ("canceling", "attention"),
+    "succeeded": ("succeeded", "good"),
+    "failed": ("failed", "bad"),
+    "canceled": ("canceled", ""),
+}
+
+
+def word(state: str) -> str:
+    """The word for a state."""
+    return STATES.get(state, (state, ""))[0]
+
+
+def tone(state: str) -> str:
+    """The class that colours a state's mark."""
+    return STATES.get(state, ("", ""))[1]
+
+
+def number(value: Any) -> str:
+    """Thousands apart; nothing for nothing."""
+    return f"{value:,}" if isinstance(value, int | float) else str(value or "")
+
+
+def decimals(value: Any) -> str:
+    """Three decimals for a measured number."""
+    return f"{value:.3f}" if isinstance(value, int | float) else ""
+
+
+def when(value: datetime | date | None) -> Markup:
+    """`today 14:05`, `3 Nov 14:05` or `3 Nov 2025`, in UTC, with the full stamp for the reader's own zone on hover."""
+    if value is None:
+        return Markup("")
+    if not isinstance(value, datetime):
+        return Markup("{}").format(value.isoformat())
+    today = now()
+    if value.date() == today.date():
+        text = f"today {value:%H:%M}"
+    else:
+        text = f"{value.day} {value:%b %H:%M}" if value.year == today.year else f"{value.day} {value:%b %Y}"
+    return Markup('<time datetime="{}">{}</time>').format(value.replace(tzinfo=UTC).isoformat(), text)
+
+
+def took(job: Job) -> str:
+    """How long a job has worked, or worked."""
+    if job.started_at is None:
+        return ""
+    seconds = int(((job.finished_at or now()) - job.started_at) / timedelta(seconds=1))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def share(progress: dict[str, Any]) -> int:
+    """Per cent of a progress event, 0 when the total is unknown."""
+    total = progress.get("total")
+    return min(100, round(100 * progress.get("done", 0) / total)) if total else 0
+
+
+def quarantined(counts: dict[str, Any]) -> int:
+    """Inputs in quarantine, over all reasons."""
+    return sum(counts.get("quarantined", {}).values())
+
+
+def says(event: JobEvent) -> str:
+    """One line for an event of a stage."""
+    data = event.data
+    if event.kind == "log":
+        return str(data.get("message", ""))
+    if event.kind == "metric":
+        values = "  ".join(f"{k} {v:.4g}" for k, v in data.get("values", {}).items() if isinstance(v, int | float))
+        return f"step {data.get('step')}  {values}"
+    if event.kind == "progress":
+        return f"{data.get('what')}: {number(data.get('done'))} of {number(data.get('total')) or 'unknown'}"
+    if event.kind == "checkpoint":
+        return f"checkpoint at step {data.get('step')}"
+    return f"{event.kind} {data.get('name', '')}"
+
+
+def facts(detail: dict[str, Any]) -> str:
+    """A small dictionary in one line."""
+    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in detail.items())
+
+
+def install(environment: Environment) -> None:
+    """Register the filters under the names the templates use."""
+    environment.filters.update(
+        word=word, tone=tone, n=number, decimals=decimals, when=when, took=took, share=share, says=says, facts=facts,
+        quarantined=quarantined, clock=lambda t: f"{t:%H:%M:%S}",
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""Cohorts: list, form, detail with the flow table."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.access import Caller
+from server.access import Permission as P
+from server.dependencies import SessionDep, SettingsDep, allow
+from server.errors import Problem
+from server.services import cohorts, common
+from server.store.models import Cohort, Export, Job, Run
+from server.web.forms import FormData, Typed, again_on_problem
+from server.web.render import may, page, see
+
+router = APIRouter(prefix="/cohorts")
+STATES = {
+    "waiting": "Waits for a free worker.",
+    "working": "Is being built.",
+    "ready": "Ready: runs and evaluations can use it.",
+    "failed": "Was not built; the job below says why.",
+}
+
+
+class CohortForm(FormData):
+    name: str = ""
+    deid: list[str] = []  # noqa: RUF012 - a pydantic field
+    side: str = ""
+    minimum_age: str = ""
+
+
+@router.get("")
+def list_page(
+    request: Request, session: SessionDep, after: str | None = None, caller: Caller = allow(P.COHORT_READ)
+) -> HTMLResponse:
+    rows = common.page(session, Cohort, after).items
+    ready = sum(c.state == "ready" for c in rows)
+    return page(
+        request, session, caller, "cohorts.html", "Cohorts", cohorts=rows, may=may(caller, create=P.COHORT_BUILD),
+        state=f"{ready} of {len(rows)} are ready." if rows else "A cohort is built from released exports.",
+    )  # fmt: skip
+
+
+def _form(request: Request, caller: Caller, session: Session, typed: Typed, problem: Problem | None) -> HTMLResponse:
+    released = list(session.scalars(select(Export).where(Export.state == "released").order_by(Export.name)))
+    return page(
+        request, session, caller, "cohort_new.html", "Build a cohort", form=typed, exports=released,
+        chosen=request.query_params.get("export"), problem=problem.detail if problem else None,
+        status=problem.status if problem else 200,
+    )  # fmt: skip
+
+
+@router.get("/new")
+def new_page(request: Request, session: SessionDep, caller: Caller = allow(P.COHORT_BUILD)) -> HTMLResponse:
+    return _form(request, caller, session, Typed(), None)
+
+
+@router.post("")
+def build(
+    form: Annotated[CohortForm, Form()],
+    request: Request,
+    session: SessionDep,
+    settings: SettingsDep,
+    caller: Caller = allow(P.COHORT_BUILD),
+) -> Response:
+    again_on_problem(request, form, lambda s, typed, p: _form(request, caller, s, typed, p))
+    body = cohorts.CohortBody.model_validate({k: v for k, v in form.model_dump().items() if v not in ("", [])})
+    return see(f"/cohorts/{cohorts.build(session, caller, settings, body).id}")
+
+
+@router.get("/{id_}")
+def detail(id_: str, request: Request, session: SessionDep, caller: Caller = allow(P.COHORT_READ)) -> HTMLResponse:
+    cohort = common.get(session, Cohort, id_)
+    return page(
+        request, session, caller, "cohort.html", cohort.name, cohort=cohort, state=STATES[cohort.state],
+        jobs=common.page(session, Job, resource_kind="cohort", resource_id=id_).items,
+        runs=common.page(session, Run, cohort_id=id_).items, may=may(caller, run=P.RUN_CREATE),
+    )  # fmt: skip

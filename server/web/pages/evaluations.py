@@ -1,0 +1,107 @@
+"""Evaluations: list, form, detail with the report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.access import Caller
+from server.access import Permission as P
+from server.dependencies import SessionDep, SettingsDep, allow
+from server.errors import NotFound, Problem
+from server.services import common, evaluations
+from server.store.models import Cohort, Evaluation, Job, Model
+from server.web.forms import FormData, Typed, again_on_problem
+from server.web.render import may, page, see
+
+router = APIRouter(prefix="/evaluations")
+STATES = {
+    "waiting": "Waits for a free worker.",
+    "working": "Is being computed.",
+    "failed": "Ended without a result; the job below says why.",
+}
+# A report is one self-contained page with inline styles and no scripts; it is shown inside ours and may do nothing.
+REPORT_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups; "
+    "frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",
+}
+
+
+class EvaluationForm(FormData):
+    name: str = ""
+    cohort: str = ""
+    models: list[str] = []  # noqa: RUF012 - pydantic fields
+    baselines: list[str] = []  # noqa: RUF012
+
+
+@router.get("")
+def list_page(
+    request: Request, session: SessionDep, after: str | None = None, caller: Caller = allow(P.EVALUATION_READ)
+) -> HTMLResponse:
+    rows = common.page(session, Evaluation, after).items
+    ready = sum(e.state == "ready" for e in rows)
+    return page(
+        request, session, caller, "evaluations.html", "Evaluations", evaluations=rows,
+        may=may(caller, create=P.EVALUATION_CREATE),
+        state=f"{ready} of {len(rows)} have an answer." if rows else "An evaluation says whether a model is better.",
+    )  # fmt: skip
+
+
+def _form(request: Request, caller: Caller, session: Session, typed: Typed, problem: Problem | None) -> HTMLResponse:
+    def ready(kind: Any) -> list[Any]:
+        return list(session.scalars(select(kind).where(kind.state == "ready").order_by(kind.created_at.desc())))
+
+    models = ready(Model)
+    run = request.query_params.get("run")
+    of_run = next((m for m in models if m.run_id == run), None) if run else None
+    trained = next((c for c in ready(Cohort) if of_run and c.digest == (of_run.result or {}).get("cohort")), None)
+    return page(
+        request, session, caller, "evaluation_new.html", "Evaluate models", form=typed, cohorts=ready(Cohort),
+        models=models, chosen_run=run, chosen_cohort=typed.cohort or (trained.id if trained else None),
+        problem=problem.detail if problem else None, status=problem.status if problem else 200,
+    )  # fmt: skip
+
+
+@router.get("/new")
+def new_page(request: Request, session: SessionDep, caller: Caller = allow(P.EVALUATION_CREATE)) -> HTMLResponse:
+    return _form(request, caller, session, Typed(), None)
+
+
+@router.post("")
+def create(
+    form: Annotated[EvaluationForm, Form()],
+    request: Request,
+    session: SessionDep,
+    settings: SettingsDep,
+    caller: Caller = allow(P.EVALUATION_CREATE),
+) -> Response:
+    again_on_problem(request, form, lambda s, typed, p: _form(request, caller, s, typed, p))
+    body = evaluations.EvaluationBody.model_validate({k: v for k, v in form.model_dump().items() if v not in ("", [])})
+    return see(f"/evaluations/{evaluations.create(session, caller, settings, body).id}")
+
+
+@router.get("/{id_}")
+def detail(id_: str, request: Request, session: SessionDep, caller: Caller = allow(P.EVALUATION_READ)) -> HTMLResponse:
+    row = common.get(session, Evaluation, id_)
+    jobs = common.page(session, Job, resource_kind="evaluation", resource_id=id_).items
+    named = [session.get(Model, m) for m in (*row.spec.get("models", []), *row.spec.get("baselines", []))]
+    return page(
+        request, session, caller, "evaluation.html", row.name, evaluation=row, jobs=jobs,
+        job=jobs[0] if jobs else None, models=[m for m in named if m],
+        state=row.result["answer"] if row.result else STATES[row.state],
+    )  # fmt: skip
+
+
+@router.get("/{id_}/report.html", dependencies=[allow(P.EVALUATION_READ)])
+def report(id_: str, session: SessionDep, settings: SettingsDep) -> FileResponse:
+    """The report itself, self-contained."""
+    row = common.get(session, Evaluation, id_)
+    path = settings.root / row.folder / "report.html"
+    if row.state != "ready" or not path.exists():
+        raise NotFound("The evaluation has no report yet; wait for its job to finish.")
+    return FileResponse(path, media_type="text/html", headers=REPORT_HEADERS)

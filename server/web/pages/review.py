@@ -1,0 +1,93 @@
+"""Review: what waits for a verdict, and the pack that a privacy officer looks at."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from sqlalchemy import select
+
+from pipelines.tables import REPORTS, read_table
+from server.access import Caller
+from server.access import Permission as P
+from server.dependencies import SessionDep, SettingsDep, allow
+from server.errors import Invalid, NotFound
+from server.services import common, exports
+from server.services import review as verdicts
+from server.settings import Settings
+from server.store.models import Export, Review
+from server.web.forms import FormData
+from server.web.render import may, page, see
+
+router = APIRouter(prefix="/review")
+SAMPLE = 8
+
+
+class Verdict(FormData):
+    verdict: str = ""
+    comment: str = ""
+
+
+@router.get("")
+def list_page(request: Request, session: SessionDep, caller: Caller = allow(P.EXPORT_READ)) -> HTMLResponse:
+    waiting = list(session.scalars(select(Export).where(Export.state == "waiting").order_by(Export.created_at)))
+    past = list(session.scalars(select(Review).order_by(Review.created_at.desc()).limit(50)))
+    state = {0: "No export waits for review.", 1: "One export waits for review."}
+    return page(
+        request, session, caller, "reviews.html", "Review", exports=waiting, past=past,
+        state=state.get(len(waiting), f"{len(waiting)} exports wait for review."),
+    )  # fmt: skip
+
+
+@router.get("/{id_}")
+def detail(
+    id_: str, request: Request, session: SessionDep, settings: SettingsDep, caller: Caller = allow(P.EXPORT_READ)
+) -> HTMLResponse:
+    export = common.get(session, Export, id_)
+    exports.deid_folder(settings, export)
+    return page(
+        request, session, caller, "review.html", f"Review {export.name}", export=export,
+        state="Look at the samples, then give a verdict. The signature covers exactly these files.",
+        images=_images(settings, export), reports=_reports(settings, export),
+        may=may(caller, release=P.EXPORT_REVIEW),
+    )  # fmt: skip
+
+
+@router.post("/{id_}")
+def decide(
+    id_: str,
+    form: Annotated[Verdict, Form()],
+    session: SessionDep,
+    settings: SettingsDep,
+    caller: Caller = allow(P.EXPORT_REVIEW),
+) -> Response:
+    export = common.get(session, Export, id_)
+    if form.verdict == "released":
+        verdicts.release(session, caller, settings, export, comment=form.comment)
+    elif form.verdict == "sent_back" and form.comment:
+        verdicts.send_back(session, caller, settings, export, comment=form.comment)
+    else:
+        raise Invalid("To send an export back, write in the comment what has to be mended.")
+    return see(f"/exports/{id_}")
+
+
+@router.get("/{id_}/image/{name}", dependencies=[allow(P.EXPORT_READ)])
+def image(id_: str, name: str, session: SessionDep, settings: SettingsDep) -> FileResponse:
+    """One preview of a de-identified image."""
+    folder = exports.deid_folder(settings, common.get(session, Export, id_)) / "preview"
+    if not re.fullmatch(r"[A-Za-z0-9._-]+\.png", name) or not (folder / name).is_file():
+        raise NotFound("There is no such preview; open the review again.")
+    return FileResponse(folder / name, media_type="image/png")
+
+
+def _images(settings: Settings, export: Export) -> list[dict[str, Any]]:
+    folder = exports.deid_folder(settings, export) / "preview"
+    return [{"name": p.name, "view": "preview"} for p in sorted(folder.glob("*.png"))[:SAMPLE]]
+
+
+def _reports(settings: Settings, export: Export) -> list[dict[str, Any]]:
+    """The first reports by pseudonym: a keyed, so in effect random, order."""
+    table = read_table(exports.deid_folder(settings, export) / "reports.parquet", REPORTS)
+    return table.sort_by("accession").slice(0, SAMPLE // 2).to_pylist()
