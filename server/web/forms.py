@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy.orm import Session
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from server.errors import Problem
+from server.errors import Problem, invalid_fields
 from server.store.db import Database
 
 
@@ -37,9 +36,9 @@ def again_on_problem(request: Request, form: BaseModel, show: Callable[..., Resp
     request.state.form_again = again
 
 
-def whole(text: str) -> int | None:
-    """A number field: empty is None, anything but digits is left for the spec to refuse."""
-    return int(text) if text.lstrip("-").isdigit() else None
-
-
-Show = Callable[[Session, Typed, Problem | None], Response]
+def body_of(model: type[BaseModel], form: BaseModel) -> Any:
+    """The API's body for a form: fields left empty take the body's defaults. Invalid names what is wrong."""
+    try:
+        return model.model_validate({k: v for k, v in form.model_dump().items() if v not in ("", [])})
+    except ValidationError as error:
+        raise invalid_fields(list(error.errors())) from None

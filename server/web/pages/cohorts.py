@@ -15,7 +15,7 @@ from server.dependencies import SessionDep, SettingsDep, allow
 from server.errors import Problem
 from server.services import cohorts, common
 from server.store.models import Cohort, Export, Job, Run
-from server.web.forms import FormData, Typed, again_on_problem
+from server.web.forms import FormData, Typed, again_on_problem, body_of
 from server.web.render import may, page, see
 
 router = APIRouter(prefix="/cohorts")
@@ -69,7 +69,7 @@ def build(
     caller: Caller = allow(P.COHORT_BUILD),
 ) -> Response:
     again_on_problem(request, form, lambda s, typed, p: _form(request, caller, s, typed, p))
-    body = cohorts.CohortBody.model_validate({k: v for k, v in form.model_dump().items() if v not in ("", [])})
+    body = body_of(cohorts.CohortBody, form)
     return see(f"/cohorts/{cohorts.build(session, caller, settings, body).id}")
 
 

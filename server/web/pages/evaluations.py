@@ -15,7 +15,7 @@ from server.dependencies import SessionDep, SettingsDep, allow
 from server.errors import NotFound, Problem
 from server.services import common, evaluations
 from server.store.models import Cohort, Evaluation, Job, Model
-from server.web.forms import FormData, Typed, again_on_problem
+from server.web.forms import FormData, Typed, again_on_problem, body_of
 from server.web.render import may, page, see
 
 router = APIRouter(prefix="/evaluations")
@@ -81,7 +81,7 @@ def create(
     caller: Caller = allow(P.EVALUATION_CREATE),
 ) -> Response:
     again_on_problem(request, form, lambda s, typed, p: _form(request, caller, s, typed, p))
-    body = evaluations.EvaluationBody.model_validate({k: v for k, v in form.model_dump().items() if v not in ("", [])})
+    body = body_of(evaluations.EvaluationBody, form)
     return see(f"/evaluations/{evaluations.create(session, caller, settings, body).id}")
 
 

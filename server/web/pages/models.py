@@ -16,7 +16,7 @@ from server.errors import Problem
 from server.services import common, models
 from server.settings import Settings
 from server.store.models import Job, Model, Run
-from server.web.forms import FormData, Typed, again_on_problem
+from server.web.forms import FormData, Typed, again_on_problem, body_of
 from server.web.render import may, page, see
 
 router = APIRouter(prefix="/models")
@@ -82,7 +82,7 @@ def create(
     caller: Caller = allow(P.MODEL_IMPORT),
 ) -> Response:
     again_on_problem(request, form, lambda s, typed, p: _form(request, caller, settings, s, typed, p))
-    body = models.ModelBody.model_validate({k: v for k, v in form.model_dump().items() if v != ""})
+    body = body_of(models.ModelBody, form)
     return see(f"/models/{models.import_weights(session, caller, settings, body).id}")
 
 

@@ -17,7 +17,7 @@ from server.errors import Problem
 from server.jobs.states import ENDED
 from server.services import common, runs
 from server.store.models import Cohort, Job, JobEvent, Model, Run
-from server.web.forms import FormData, Typed, again_on_problem
+from server.web.forms import FormData, Typed, again_on_problem, body_of
 from server.web.render import may, page, see
 
 router = APIRouter(prefix="/runs")
@@ -81,7 +81,7 @@ def create(
     caller: Caller = allow(P.RUN_CREATE),
 ) -> Response:
     again_on_problem(request, form, lambda s, typed, p: _form(request, caller, s, typed, p))
-    body = runs.RunBody.model_validate({k: v for k, v in form.model_dump().items() if v != ""})
+    body = body_of(runs.RunBody, form)
     return see(f"/runs/{runs.create(session, caller, settings, body).id}")
 
 

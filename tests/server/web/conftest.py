@@ -1,0 +1,114 @@
+"""A control plane with something of everything in it, and a browser's client signed in as whoever a test asks for."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from pipelines.tables import REPORTS, write_table
+from server.access import COMMAND_LINE, Role
+from server.app import create_app
+from server.services import people, sites
+from server.settings import Settings
+from server.store.models import Cohort, Evaluation, Export, Job, JobEvent, Model, Review, Run, now
+
+PASSWORD = "a long enough password"
+COUNTS = {
+    "files": 1234, "images_written": 1200, "patients": 300, "studies": 400, "reports": 390, "masks": 12,
+    "duplicates": 3, "opted_out": 2, "boxes": 40, "quarantined": {"unreadable": 7, "conflict": 2},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory):
+    """An application whose database holds every kind of resource in several states."""
+    data = tmp_path_factory.mktemp("web")
+    (data / "exports").mkdir()
+    app = create_app(Settings(data=data / "data", export_roots=[data / "exports"]))
+    with app.state.database.session() as session:
+        for role in Role:
+            people.create_user(session, COMMAND_LINE, name=role.value, roles=[role], password=PASSWORD)
+        people.create_user(session, COMMAND_LINE, name="everyone", roles=list(Role), password=PASSWORD)
+        site = sites.create(session, COMMAND_LINE, app.state.settings, name="North campus")
+        _furnish(session, site, data / "data")
+    return app
+
+
+def _furnish(session, site, root: Path) -> None:
+    common = {"site_id": site.id, "path": "/exports/x", "policy": "basic", "purpose": "Quality", "approval": "EK 12"}
+    result = {"counts": COUNTS, "policy": "ab" * 32, "digest": "cd" * 32}
+    for number, state in enumerate(("registered", "working", "waiting", "released", "sent_back", "failed")):
+        done = state in ("waiting", "released", "sent_back")
+        export = Export(id=f"e{number:011d}", name=f"Export {state}", state=state, **common)
+        export.path, export.result, export.folder = f"/exports/{state}", result if done else None, f"deid/{state}"
+        session.add(export)
+        if done:
+            (root / "deid" / state / "preview").mkdir(parents=True)
+            row = {"accession": "AAAA", "patient": "P1", "study": "2.25.1", "date": None, "text": "Lungs <b>clear</b>."}
+            write_table(root / "deid" / state / "reports.parquet", [row], REPORTS)
+            (root / "deid" / state / "preview" / "one.png").write_bytes(b"\x89PNG")
+    session.flush()
+    session.add(
+        Review(export_id="e00000000003", reviewer="privacy_officer", verdict="released", digest="", policy_digest="")
+    )  # noqa: E501
+    flow = [{"step": "in the exports", "images": 1200, "studies": 400, "patients": 300}]
+    released = session.get(Export, "e00000000003")
+    for number, state in enumerate(("waiting", "working", "ready", "failed")):
+        end = {"state": state, "practice": state == "ready"}
+        cohort = Cohort(id=f"c{number:011d}", name=f"Cohort {state}", spec={"side": 518}, folder="cohorts/x", **end)
+        cohort.exports, cohort.result = [released], {"flow": flow} if state == "ready" else None
+        cohort.digest = "ef" * 32 if state == "ready" else None
+        session.add(cohort)
+    session.flush()
+    for number, state in enumerate(("waiting", "working", "ready", "failed")):
+        end = {"state": state, "practice": state == "ready"}
+        run = Run(id=f"a{number:011d}", name=f"Run {state}", cohort_id="c00000000002", encoder="mi2-tiny", **end)
+        run.spec, run.folder = {"budget": 6400, "batch": 16, "samples": None, "seed": 0}, f"runs/{state}"
+        run.result = {"samples": 900, "studies": 300, "patients": 200, "final_loss": 1.25} if state == "ready" else None
+        session.add(run)
+        session.flush()
+        card = {"samples": 900, "cohort": "ef" * 32, "budget": 6400}
+        model = Model(id=f"b{number:011d}", name=f"Model {state}", kind="run", encoder="mi2-tiny", run_id=run.id, **end)
+        model.spec, model.folder, model.result = {}, "runs/x/model", card if state == "ready" else None
+        session.add(model)
+        spec = {"models": ["b00000000002"], "baselines": [], "cohort": "c00000000002"}
+        evaluation = Evaluation(id=f"d{number:011d}", name=f"Evaluation {state}", cohort_id="c00000000002", **end)
+        evaluation.spec, evaluation.folder = spec, f"evaluations/{state}"
+        evaluation.result = {"answer": "Better on view: +0.120 [0.050, 0.200]."} if state == "ready" else None
+        session.add(evaluation)
+    (root / "evaluations" / "ready").mkdir(parents=True)
+    (root / "evaluations" / "ready" / "report.html").write_text("<p style='color:red'>The answer</p>")
+    _furnish_jobs(session)
+
+
+def _furnish_jobs(session) -> None:
+    ids = {"export": "e00000000001", "cohort": "c00000000001", "run": "a00000000001", "evaluation": "d00000000001"}
+    for number, state in enumerate(("queued", "running", "canceling", "succeeded", "failed", "canceled")):
+        kind = list(ids)[number % 4]
+        job = Job(id=f"f{number:011d}", stage="pretrain", resource_kind=kind, resource_id=ids[kind], state=state)
+        job.title, job.spec, job.folder, job.attempt = f"Job {state}", {}, "x", 1
+        job.started_at, job.finished_at = now() - timedelta(hours=2), now() if state == "succeeded" else None
+        job.progress = {"done": 3, "total": 4, "what": "images"}
+        session.add(job)
+        session.flush()
+        for step in range(1, 3001, 7):
+            data = {"step": step, "values": {"loss": 3.0 / step}}
+            session.add(JobEvent(job_id=job.id, time=now(), kind="metric", data=data))
+        session.add(JobEvent(job_id=job.id, time=now(), kind="log", data={"level": "info", "message": "Hello."}))
+
+
+@pytest.fixture
+def browse(furnished) -> Callable[[str], TestClient]:
+    """A client that is signed in by the form, as `role`'s user (or `everyone`)."""
+
+    def sign_in(name: str = "everyone") -> TestClient:
+        url = furnished.state.settings.url
+        client = TestClient(furnished, base_url=url, headers={"Accept": "text/html", "Origin": url})
+        answer = client.post("/signin", data={"name": name, "password": PASSWORD}, follow_redirects=False)
+        assert answer.status_code == 303, json.dumps(answer.text)[:300]
+        return client
+
+    return sign_in

@@ -1,0 +1,133 @@
+"""Every page renders, offers what the caller may do, and keeps its own content rules."""
+
+import re
+
+import pytest
+
+from tests.server.web.conftest import PASSWORD
+
+PAGES = [
+    "/", "/exports", "/exports/new", "/review", "/review/e00000000002", "/cohorts", "/cohorts/new", "/runs",
+    "/runs/new", "/models", "/models/new", "/evaluations", "/evaluations/new", "/jobs", "/sites", "/people", "/audit",
+    *[f"/exports/e{n:011d}" for n in range(6)],
+    *[f"/{kind}s/{letter}{n:011d}" for kind, letter in
+      (("cohort", "c"), ("run", "a"), ("model", "b"), ("evaluation", "d")) for n in range(4)],
+    *[f"/jobs/f{n:011d}" for n in range(6)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_renders_with_one_heading_and_a_state(browse, path):
+    page = browse().get(path)
+    assert page.status_code == 200
+    assert page.text.count("<h1") == 1
+    assert re.search(r'class="state">[^<]+', page.text), "each page says its state in a sentence"
+    assert "Undefined" not in page.text
+    assert " None" not in re.sub(r"<script.*?</script>", "", page.text)
+
+
+@pytest.mark.parametrize("path", ["/", "/exports", "/runs/a00000000002", "/signin"])
+def test_pages_obey_the_content_security_policy(browse, path):
+    """No inline script, no inline style, no handler attribute, nothing from another host."""
+    text = browse().get(path).text
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", text)
+    assert not re.search(r"<script(?![^>]*\ssrc=)", text)
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", text)
+
+
+def test_text_from_data_is_escaped(browse):
+    page = browse().get("/review/e00000000002").text
+    assert "Lungs &lt;b&gt;clear&lt;/b&gt;." in page
+
+
+def test_who_is_not_signed_in_is_sent_to_sign_in_and_back(furnished):
+    from fastapi.testclient import TestClient
+
+    url = furnished.state.settings.url
+    client = TestClient(furnished, base_url=url, headers={"Accept": "text/html", "Origin": url})
+    page = client.get("/runs")
+    assert page.url.path == "/signin"
+    form = {"name": "everyone", "password": PASSWORD, "next": "/runs"}
+    assert client.post("/signin", data=form).url.path == "/runs"
+    form["next"] = "//elsewhere.example"
+    assert client.post("/signin", data=form).url.path == "/"
+
+
+def test_a_refused_sign_in_says_so_on_the_form(furnished):
+    from fastapi.testclient import TestClient
+
+    url = furnished.state.settings.url
+    client = TestClient(furnished, base_url=url, headers={"Accept": "text/html", "Origin": url})
+    page = client.post("/signin", data={"name": "everyone", "password": "wrong"})
+    assert page.status_code == 401
+    assert "not right" in page.text
+    assert 'name="password"' in page.text
+
+
+def test_a_refused_form_comes_back_with_what_was_typed(browse):
+    form = {"name": "Autumn export", "site": "nowhere00000", "path": "/etc", "purpose": "Quality", "approval": "1"}
+    page = browse().post("/exports", data=form)
+    assert 400 <= page.status_code < 500
+    assert 'value="Autumn export"' in page.text
+    assert 'role="alert"' in page.text
+    page = browse().post("/runs", data={"name": "x", "cohort": "c00000000002", "encoder": "mi2-tiny", "budget": "many"})
+    assert page.status_code == 422
+    assert "budget" in page.text
+
+
+def test_buttons_follow_the_role(browse):
+    waiting = "/review/e00000000002"
+    assert "Release export" in browse("privacy_officer").get(waiting).text
+    researcher = browse("researcher")
+    assert "Release export" not in researcher.get(waiting).text
+    assert "Only a privacy officer" in researcher.get(waiting).text
+    assert "/people" not in researcher.get("/").text
+    assert researcher.get("/people").status_code == 403
+    answer = researcher.post(waiting, data={"verdict": "released"})
+    assert answer.status_code == 403
+    assert "privacy officer" in answer.text
+
+
+def test_the_loss_curve_is_thinned_and_says_whether_it_goes_on(browse):
+    data = browse().get("/runs/a00000000001/metrics.json").json()
+    assert data["live"] is True
+    assert 100 < len(data["steps"]) <= 1000
+    assert data["steps"] == sorted(data["steps"])
+    assert data["values"][0] == 3.0
+
+
+def test_live_progress_reloads_the_page_when_the_job_has_ended(browse):
+    client = browse()
+    assert "HX-Refresh" not in client.get("/jobs/f00000000001/progress").headers
+    assert 'data-share="75"' in client.get("/jobs/f00000000001/progress").text
+    assert client.get("/jobs/f00000000003/progress").headers["HX-Refresh"] == "true"
+
+
+def test_the_report_is_shown_but_may_do_nothing(browse):
+    answer = browse().get("/evaluations/d00000000002/report.html")
+    assert "The answer" in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert browse().get("/evaluations/d00000000000/report.html").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["..%2f..%2freports.parquet", "nothing.png", "%2e%2e%2frelease.json"])
+def test_previews_cannot_reach_other_files(browse, name):
+    assert browse().get("/review/e00000000002/image/one.png").status_code == 200
+    assert browse().get(f"/review/e00000000002/image/{name}").status_code == 404
+
+
+def test_a_token_is_shown_once_and_works(browse, furnished):
+    client = browse()
+    page = client.post("/tokens", data={"name": "PACS script", "days": "30", "roles": ["researcher"]})
+    token = re.search(r"<code>(\S+)</code>", page.text).group(1)
+    assert token not in client.get("/people").text
+    answer = client.get("/api/v1/me", headers={"Authorization": f"Bearer {token}", "Accept": "application/json"})
+    assert answer.json()["roles"] == ["researcher"]
+
+
+def test_sending_back_needs_a_reason_and_release_needs_purpose(browse, furnished):
+    officer = browse("privacy_officer")
+    refused = officer.post("/review/e00000000002", data={"verdict": "sent_back"})
+    assert refused.status_code == 422
+    assert "has to be mended" in refused.text
