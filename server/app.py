@@ -17,6 +17,7 @@ from pipelines.keys import create_vault_key
 from server import api, errors, health
 from server.access import Permission
 from server.security import identity, signing
+from server.security.bodylimit import BodyLimit
 from server.security.crosssite import CrossSiteCheck
 from server.security.headers import SecurityHeaders
 from server.services.sign_in import ensure_setup_link
@@ -26,7 +27,6 @@ from server.store.db import Database
 from server.web import render
 
 logger = logging.getLogger("intramural")
-BODY_BYTES = 1 << 20
 # Off altogether: it would record the messages of exceptions, and an environment variable could export them.
 NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
@@ -75,7 +75,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        max_body_size=BODY_BYTES,
         telemetry=NO_TELEMETRY,
     )
     app.state.settings = settings
@@ -84,6 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(api.router())
     render.install(app)
     errors.install(app)
+    app.add_middleware(BodyLimit)
     app.add_middleware(CrossSiteCheck, own=settings.url)
     app.add_middleware(SecurityHeaders, https=identity.secure(settings))
     require_permissions(app)

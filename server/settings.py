@@ -66,6 +66,16 @@ class Settings(BaseSettings):
     def vault_key(self) -> Path:
         return self.secrets_dir / "vault.key"
 
+    @property
+    def audit_head(self) -> Path:
+        """Signed head of the audit log, outside the database."""
+        return self.secrets_dir / "audit.head"
+
+    @property
+    def setup_secret(self) -> Path:
+        """The one-time set-up secret of the first start; gone once it is used."""
+        return self.secrets_dir / "setup.secret"
+
     def derivation_secret(self, site_id: str, epoch: int = 1) -> Path:
         """Key file of a site's derivation secret."""
         return self.secrets_dir / "sites" / site_id / f"derivation-{epoch}.key"

@@ -1,0 +1,1 @@
+"""Takes jobs, owns GPUs and supervises stage processes. Imports no torch."""

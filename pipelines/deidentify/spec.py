@@ -14,8 +14,8 @@ class Spec(Base):
     secret: Annotated[Path, Ref("internal")]
     """File of the site's derivation secret."""
     vault_key: Annotated[Path, Ref("internal")]
-    policy: str = "basic"
-    """Name of a preset or path of a TOML file."""
+    policy: str = "longitudinal-research"
+    """Name of a preset (`longitudinal-research`, or `basic`, which keeps no date) or path of a TOML file."""
     issuer: Annotated[str, Ref("internal")] = ""
     """The site's default issuer of patient IDs."""
     opt_out: Annotated[Path | None, Ref("internal")] = None

@@ -13,5 +13,7 @@ class Spec(Base):
     export: Annotated[Path, Ref("export")]
     secret: Annotated[Path, Ref("internal")]
     vault_key: Annotated[Path, Ref("internal")]
+    issuer: Annotated[str, Ref("internal")] = ""
+    """The site's default issuer of patient IDs."""
     workers: int = Field(0, ge=0)
     """Processes; 0 takes one per core."""

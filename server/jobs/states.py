@@ -9,6 +9,7 @@ queued ──claim──> running ──finish──> succeeded | failed
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
 
 class State(StrEnum):
@@ -37,7 +38,19 @@ class IllegalTransition(Exception):
     """A job cannot go from its state to the one asked for."""
 
 
+class HasState(Protocol):
+    """A job row, as far as this module needs to know it."""
+
+    state: str
+
+
 def check(old: str, new: State) -> None:
     """Raise IllegalTransition unless `old` may become `new`."""
     if new not in TRANSITIONS[State(old)]:
         raise IllegalTransition(f"A job that is {old} cannot become {new}.")
+
+
+def move(job: HasState, new: State) -> None:
+    """Move a job whose row the caller has locked; raise IllegalTransition where that may not be."""
+    check(job.state, new)
+    job.state = new

@@ -1,0 +1,126 @@
+"""Texts, labels and masks joined to the images of a cohort."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import tables
+from pipelines.build.chunk import inside
+from pipelines.build.inputs import Source
+from pipelines.build.texts import split_sections
+from pipelines.contract import BadInput, write_atomic
+
+BATCH = 4096
+
+
+def join_texts(sources: list[Source], accessions: pa.Array) -> pa.Table:
+    """tables.TEXTS of the studies in the cohort, sorted by accession; of two sources the first speaks."""
+    reports = _once(_rows_of(sources, "reports", tables.REPORTS, accessions), ["accession"])
+    batches = []
+    for batch in reports.select(["accession", "patient", "text"]).to_batches(max_chunksize=BATCH):
+        sections = [split_sections(text or "") for text in batch["text"].to_pylist()]
+        findings, impression = (pa.array([s[i] for s in sections], pa.string()) for i in (0, 1))
+        batches.append(pa.record_batch([*batch.columns, findings, impression], schema=tables.TEXTS))
+    return pa.Table.from_batches(batches, schema=tables.TEXTS)
+
+
+def join_labels(sources: list[Source], accessions: pa.Array) -> tuple[pa.Table, int]:
+    """tables.COHORT_LABELS sorted by accession and label, and how many values sources disagreed on (made uncertain)."""
+    rows = _rows_of(sources, "labels", tables.LABELS, accessions)
+    grouped = rows.group_by(["accession", "patient", "label"]).aggregate([("value", "min"), ("value", "max")])
+    same = pc.equal(grouped["value_min"], grouped["value_max"])
+    value = pc.if_else(same, grouped["value_min"], pa.scalar(-1, pa.int8()))
+    columns = {name: grouped[name] for name in ("accession", "patient", "label")} | {"value": value}
+    table = pa.table(columns).cast(tables.COHORT_LABELS)
+    return table.sort_by([("accession", "ascending"), ("label", "ascending")]), len(same) - (pc.sum(same).as_py() or 0)
+
+
+def join_masks(sources: list[Source], index: pa.Table, out: Path) -> tuple[pa.Table, dict[str, int]]:
+    """tables.COHORT_MASKS, the masks written under `out/masks` in the geometry of the store, and what was left out.
+
+    A mask belongs to its study's first frontal image (lowest InstanceNumber). It is left out and counted where the
+    study has none in the cohort (`no_frontal`) or the sizes differ (`size`). `index` carries the column `number`.
+    """
+    rows, left_out = [], {"no_frontal": 0, "size": 0}
+    for source in sources:
+        masks = tables.read_table(source.folder / "masks.parquet", tables.MASKS)
+        masks = masks.filter(pc.is_in(masks["accession"], index["accession"].combine_chunks()))
+        images = _first_frontals(index.filter(pc.is_in(index["accession"], masks["accession"].combine_chunks())))
+        for mask in masks.to_pylist():
+            image = images.get(mask["accession"])
+            if image is None:
+                left_out["no_frontal"] += 1
+            elif (path := _write_mask(source.folder, mask, image, out)) is None:
+                left_out["size"] += 1
+            else:
+                rows.append(
+                    {name: mask[name] for name in ("accession", "patient", "structure", "position")}
+                    | {"image": image["image"], "path": path, "points": _map_points(mask["points"], image["affine"])}
+                )
+    rows = list({(row["image"], row["structure"]): row for row in reversed(rows)}.values())
+    rows.sort(key=lambda row: (row["image"], row["structure"]))
+    return pa.Table.from_pylist(rows, schema=tables.COHORT_MASKS), left_out
+
+
+def _rows_of(sources: list[Source], name: str, schema: pa.Schema, accessions: pa.Array) -> pa.Table:
+    """A table of all sources, its rows of the cohort's studies only."""
+    parts = []
+    for source in sources:
+        table = tables.read_table(source.folder / f"{name}.parquet", schema)
+        parts.append(table.filter(pc.is_in(table["accession"], accessions)))
+    return pa.concat_tables(parts)
+
+
+def _once(table: pa.Table, keys: list[str]) -> pa.Table:
+    """The first row of each key, sorted by it."""
+    table = table.append_column("_row", pa.array(np.arange(len(table))))
+    first = table.group_by(keys).aggregate([("_row", "min")])
+    return table.take(first["_row_min"].combine_chunks()).sort_by([(key, "ascending") for key in keys])
+
+
+def _first_frontals(index: pa.Table) -> dict[str, dict[str, Any]]:
+    """The first frontal image of each study by accession; a view that nobody named may be frontal."""
+    columns = ["image", "accession", "view", "number", "rows", "columns", "source_rows", "source_columns", "affine"]
+    best: dict[str, dict[str, Any]] = {}
+    for image in index.filter(pc.field("view") != "LATERAL").select(columns).to_pylist():
+        rank = (image["view"] == "unknown", image["number"], image["image"])
+        if image["accession"] not in best or rank < best[image["accession"]]["rank"]:
+            best[image["accession"]] = image | {"rank": rank}
+    return best
+
+
+def _write_mask(folder: Path, mask: dict[str, Any], image: dict[str, Any], out: Path) -> str | None:
+    """Resize a mask to its stored image (nearest) and write it; None when it has another size than the source."""
+    try:
+        data = inside(folder, mask["output"]).read_bytes()
+    except FileNotFoundError:
+        raise BadInput("A mask of masks.parquet is missing; the folder was changed after its release.") from None
+    if hashlib.sha256(data).hexdigest() != mask["sha256"]:
+        raise BadInput(f"A mask of {mask['accession']} was changed after its release; review the export again.")
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.shape[:2] != (image["source_rows"], image["source_columns"]):
+        return None
+    on = (pixels if pixels.ndim == 2 else pixels.max(axis=2)) > 0
+    small = cv2.resize(
+        on.astype(np.uint8) * 255, (image["columns"], image["rows"]), interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    path = inside(out, f"masks/{mask['structure']}/{mask['accession']}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, cv2.imencode(".png", small)[1].tobytes())
+    return path.relative_to(out).as_posix()
+
+
+def _map_points(points: list[float] | None, affine: list[float]) -> list[float] | None:
+    """A polyline x0 y0 x1 y1 ... of the source in pixels of the store."""
+    if not points:
+        return None
+    a, b, c, d, e, f = affine
+    xy = np.array(points, np.float64).reshape(-1, 2)
+    return np.stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f], 1).ravel().tolist()

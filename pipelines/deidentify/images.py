@@ -1,0 +1,219 @@
+"""One partition of the inventory: its instances cleaned and stored, its manifest rows, its share of the vault."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.deidentify.identities import Identities, Quarantine
+from pipelines.deidentify.instance import InstanceCleaner, Source, Written
+from pipelines.deidentify.policy import Policy
+from pipelines.deidentify.vault import CROSSWALK, SOURCES, seal, unseal
+from pipelines.keys import DerivationSecret
+from pipelines.scan.dicom import configure_pydicom, text
+from pipelines.scan.inventory import part_name, read_part
+from pipelines.scan.pool import Tick
+from pipelines.tables import MANIFEST, write_table
+
+# What the merge needs beyond the manifest.
+PART = pa.schema(
+    [
+        *MANIFEST,
+        ("detail", pa.string()),
+        ("rows", pa.int32()),
+        ("columns", pa.int32()),
+        ("view", pa.string()),
+        ("practice", pa.bool_()),
+        ("unknown", pa.int32()),
+        ("malformed", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process of a de-identification must know."""
+
+    export: Path
+    root: Path
+    secret: DerivationSecret
+    vault_key: bytes
+    policy: Policy
+    issuer: str
+    opt_out: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One partition to be de-identified."""
+
+    number: int
+    job: Job
+
+
+@dataclass
+class _Private:
+    """The partition's share of the vault."""
+
+    patients: dict[str, dict[str, Any]] = field(default_factory=dict)
+    accessions: dict[str, str] = field(default_factory=dict)
+    uids: dict[str, str] = field(default_factory=dict)
+    studies: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """Accession pseudonym -> identities of its instances, for the reports."""
+    opted_out: list[str] = field(default_factory=list)
+    """Accession pseudonyms of patients who objected."""
+
+
+def part_table(root: Path, number: int) -> Path:
+    return root / "parts" / f"{part_name(number)}.parquet"
+
+
+def clean_part(part: Part, tick: Tick) -> None:
+    """De-identify one partition; its table, written last, says that all of it is on disk."""
+    configure_pydicom()
+    job = part.job
+    private, rows, stored = _Private(), [], []
+    paths = unseal(job.root / "vault" / SOURCES / f"{part_name(part.number)}.vault", job.vault_key)
+    scratch = job.root / "tmp" / part_name(part.number)
+    scratch.mkdir(parents=True, exist_ok=True)
+    for entry in read_part(job.root, part.number):
+        row = _manifest_row(entry, job.policy)
+        if entry["kind"] == "image" and entry["state"] == "ok":
+            _image(row, entry, job, job.export / paths[entry["source_id"]], private, scratch, stored)
+        rows.append(row)
+        tick()
+    for path in {*stored, *(p.parent for p in stored)}:
+        _sync(path)
+    seal(job.root / "vault" / CROSSWALK / f"{part_name(part.number)}.vault", asdict(private), job.vault_key)
+    shutil.rmtree(scratch)
+    write_table(part_table(job.root, part.number), rows, PART)
+
+
+def study_identities(root: Path, parts: int, vault_key: bytes) -> tuple[dict[str, Identities], set[str]]:
+    """Identities by accession pseudonym over all partitions, and the accessions of patients who objected."""
+    found: dict[str, Identities] = {}
+    opted_out: set[str] = set()
+    for number in range(parts):
+        private = unseal(root / "vault" / CROSSWALK / f"{part_name(number)}.vault", vault_key)
+        opted_out.update(private["opted_out"])
+        for accession, values in private["studies"].items():
+            found[accession] = found.get(accession, Identities()) | _identities(values)
+    return found, opted_out
+
+
+def _manifest_row(entry: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(PART.names)
+    row |= {name: entry[name] for name in ("source_id", "kind", "reason", "detail")}
+    row |= {"state": entry["state"] if entry["state"] != "ok" else "read", "policy": policy.digest}
+    return row
+
+
+def _image(
+    row: dict[str, Any],
+    entry: dict[str, Any],
+    job: Job,
+    path: Path,
+    private: _Private,
+    scratch: Path,
+    stored: list[Path],
+) -> None:
+    cleaner = _cleaner(job.policy, job.secret, job.issuer, job.opt_out)
+    try:
+        raw = _read(path, entry["sha256"])
+        ds, source = cleaner.read(raw)
+        if source.opted_out:
+            private.opted_out.append(source.who.accession)
+            row |= {"state": "opted_out", "reason": "opted_out"}
+            return
+        row["practice"] = source.who.practice
+        row |= {"rows": int(ds.Rows), "columns": int(ds.Columns), "view": text(ds, "ViewPosition")[:16]}
+        _remember(private, source, text(ds, "PatientName"), job.secret)
+        written = cleaner.clean(ds, source)
+    except Quarantine as verdict:
+        row |= {"state": "quarantined", "reason": verdict.reason, "detail": verdict.detail or None}
+        return
+    private.uids.update(written.cleaned.uids)
+    target = _store(written, entry, job.root, scratch)
+    stored.append(target)
+    row |= {name: entry[name] for name in ("patient", "accession", "study", "series", "instance", "sop_class")}
+    row |= {
+        "state": "written",
+        "output": target.relative_to(job.root).as_posix(),
+        "sha256": written.sha256,
+        "transfer_syntax": written.transfer_syntax,
+        "boxes": written.boxes,
+        "unknown": written.cleaned.unknown,
+        "malformed": written.cleaned.malformed,
+    }
+
+
+def _read(path: Path, sha256: str) -> bytes:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Quarantine("unreadable", type(error).__name__) from None
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        raise Quarantine("unreadable", "changed since it was scanned")
+    return raw
+
+
+def _store(written: Written, entry: dict[str, Any], root: Path, scratch: Path) -> Path:
+    """Put the file in its place, whole: it is written beside and renamed, and synced with its partition."""
+    folder = root / "dicom" / entry["patient"] / entry["study"]
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary, target = scratch / "instance", folder / f"{entry['instance']}.dcm"
+    temporary.write_bytes(written.data)
+    temporary.replace(target)
+    return target
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remember(private: _Private, source: Source, name: str, secret: DerivationSecret) -> None:
+    who = source.who
+    patient = {
+        "id": source.patient_id,
+        "issuer": source.issuer,
+        "names": [],
+        "shift_days": secret.shift_days(who.patient),
+    }
+    known = private.patients.setdefault(who.patient, patient)
+    known["names"] = sorted({*known["names"], name} - {""})
+    private.accessions[who.accession] = source.accession
+    values = {k: sorted(map(str, v)) for k, v in asdict(source.identities).items()}
+    study = private.studies.setdefault(who.accession, {})
+    for kind, found in values.items():
+        study[kind] = sorted({*study.get(kind, ()), *found})
+
+
+def _identities(values: dict[str, list[str]]) -> Identities:
+    dates = frozenset(date.fromisoformat(d) for d in values.pop("dates", ()))
+    return Identities(**{k: frozenset(v) for k, v in values.items()}, dates=dates)
+
+
+@lru_cache(maxsize=2)
+def _cleaner(policy: Policy, secret: DerivationSecret, issuer: str, opt_out: frozenset[str]) -> InstanceCleaner:
+    # Late and once for each process: the text detector is heavy.
+    from pipelines.deidentify.pixels import PixelCleaner
+
+    return InstanceCleaner(policy, secret, PixelCleaner(policy.pixels.mode), issuer, opt_out)
+
+
+def left_parts(job: Job, parts: int) -> Iterator[Part]:
+    """Partitions that are not finished yet."""
+    return (Part(n, job) for n in range(parts) if not part_table(job.root, n).exists())

@@ -1,0 +1,201 @@
+"""Text burned into the pixels: found by detection, blanked in the stored values, looked for again as proof.
+
+Every text is blanked but the marks that radiographers put beside the patient: side and position from an allow-list,
+and lone marks of up to three letters (a lead letter with the radiographer's initials), unless the header says that
+these letters are somebody's name. The header can raise the suspicion, never lower it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from pydicom import Dataset
+
+from pipelines.deidentify.identities import Quarantine
+from pipelines.deidentify.pixels_codec import (
+    Frame,
+    View,
+    darkest,
+    decode,
+    has_stray_data,
+    replace_pixels,
+    require_sane,
+    views,
+)
+from pipelines.deidentify.pixels_text import Region, find_text, read_text
+
+PASSES = 3
+MARKERS = frozenset(
+    ["L", "R", "LEFT", "RIGHT", "AP", "PA", "LAT", "LATERAL", "ERECT", "SUPINE", "PORTABLE", "MOBILE", "UPRIGHT", "SITTING", "SEMI", "DECUB", "LL", "RL"]
+)
+LEGIBLE = 0.5  # mean confidence of a reading that means something
+MARK_LETTERS = 3
+TALL = 0.12  # of the shorter side: what is taller and says nothing is anatomy or a device
+LINE = 3.0  # length by height from which on an unread region is taken for a line of print
+
+
+@dataclass(frozen=True)
+class Box:
+    """A blanked rectangle of one frame, in pixels."""
+
+    frame: int
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class PixelResult:
+    boxes: tuple[Box, ...]
+    changed: bool
+    """Whether the pixel data were written anew."""
+    proved: bool
+    """Whether a last look at every frame, as it is now, found no text."""
+
+
+class PixelCleaner:
+    """Looks at every frame of an object and blanks the text in it. One per process; models load at the first image.
+
+    `policy_pixels`: `clean` blanks, `quarantine` refuses every object with text in it.
+    """
+
+    def __init__(self, policy_pixels: str = "clean") -> None:
+        if policy_pixels not in ("clean", "quarantine"):
+            raise ValueError("policy_pixels is 'clean' or 'quarantine'")
+        self.policy = policy_pixels
+
+    def clean(self, ds: Dataset) -> PixelResult:
+        """Blank text in `ds`, in place; untouched unless text, or data beside the pixels, was found.
+
+        Raises Quarantine: `pixels` when a frame cannot be decoded, `text_in_pixels` when text outlasts the passes.
+        """
+        require_sane(ds)
+        names = _name_parts(ds)
+        frames, boxes, photometric = [], [], ""
+        for number, (frame, photometric) in enumerate(decode(ds)):
+            cleaned, regions = self._clean_frame(ds, frame, photometric, names)
+            frames.append(cleaned)
+            boxes += [Box(number, r.left, r.top, r.width, r.height) for r in regions]
+        changed = bool(boxes) or has_stray_data(ds)
+        if changed:
+            replace_pixels(ds, frames, photometric)
+        return PixelResult(tuple(boxes), changed, proved=True)
+
+    def _clean_frame(
+        self, ds: Dataset, frame: Frame, photometric: str, names: frozenset[str]
+    ) -> tuple[Frame, list[Region]]:
+        blanked: list[Region] = []
+        for _ in range(PASSES + 1):
+            found = [
+                region.grown(_margin(region.height), _margin(region.height), view.shape)
+                for view in views(ds, frame, photometric)
+                for region in readable(view, names)
+            ]
+            if not found:
+                return frame, blanked
+            if self.policy == "quarantine":
+                break
+            frame = _blank(frame, found, photometric, darkest(ds, photometric))
+            blanked += found
+        raise Quarantine("text_in_pixels", f"{len(blanked)} boxes")
+
+
+def readable(view: View, names: frozenset[str] = frozenset()) -> list[Region]:
+    """The regions of a grey picture (rows, columns) uint8 that must be blanked. `names` in capitals."""
+    verdicts: list[_Seen] = []
+    for region in find_text(view):
+        if not any(_same(region, s.region) for s in verdicts):
+            verdicts.append(_look(view, region, names))
+    text = [s for s in verdicts if s.verdict == "text"]
+    marks = [s for s in verdicts if s.verdict == "mark"]
+    # A short mark beside or under a line of print belongs to it: an initial, a sex, an age.
+    while joined := [m for m in marks if any(_adjoins(m.region, t.region) for t in text)]:
+        text += joined
+        marks = [m for m in marks if m not in joined]
+    return [s.region for s in text]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    region: Region
+    verdict: str
+    """text | mark (too short to identify) | nothing"""
+
+
+def _look(view: View, region: Region, names: frozenset[str]) -> _Seen:
+    """Read a region, along its longer side, and judge it."""
+    crop = region.crop(view)
+    crop = np.asarray(cv2.normalize(crop, None, 0, 255, cv2.NORM_MINMAX), dtype=np.uint8)
+    upright = region.height <= 2 * region.width
+    turned = [crop] if upright else [np.ascontiguousarray(np.rot90(crop)), np.ascontiguousarray(np.rot90(crop, 3))]
+    reading, confidence = max(read_text(turned), key=lambda r: r[1])
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", reading).upper())
+    return _Seen(region, _verdict(view.shape, region, words, confidence, names))
+
+
+def _verdict(shape: tuple[int, ...], region: Region, words: list[str], confidence: float, names: frozenset[str]) -> str:
+    letters = "".join(words)
+    long, short = max(region.width, region.height), min(region.width, region.height)
+    if confidence >= LEGIBLE and letters:
+        if all(w in MARKERS for w in words):
+            return "mark" if len(letters) <= 2 else "nothing"
+        if len(letters) > MARK_LETTERS or any(w in names for w in words):
+            return "text"
+        if sum(c.isdigit() for c in letters) >= 2 and confidence >= 0.8:
+            return "text"
+        return "mark"
+    if short > TALL * min(shape[:2]):
+        return "nothing"
+    # When unsure, blank: print that cannot be read here may be read elsewhere.
+    return "text" if long >= LINE * short and region.score >= 0.7 else "mark"
+
+
+def _same(a: Region, b: Region) -> bool:
+    """Intersection over union above one half."""
+    width = min(a.right, b.right) - max(a.left, b.left)
+    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+    common = max(width, 0) * max(height, 0)
+    return 2 * common > a.width * a.height + b.width * b.height - common
+
+
+def _adjoins(mark: Region, text: Region) -> bool:
+    """Whether a mark of about the text's size stands on its line or right above or below it."""
+    size = min(text.width, text.height)
+    if not 0.4 * size <= min(mark.width, mark.height) <= 2 * size:
+        return False
+    near = text.grown(2 * size, size // 2, (1 << 30, 1 << 30))
+    return mark.left < near.right and near.left < mark.right and mark.top < near.bottom and near.top < mark.bottom
+
+
+def _margin(height: int) -> int:
+    return max(3, height // 4)
+
+
+def _blank(frame: Frame, regions: Iterable[Region], photometric: str, darkest_entry: int) -> Frame:
+    """A copy of the frame with each region filled: grey by the median around it, colour and palette by black."""
+    out = frame.copy()
+    for region in regions:
+        if photometric.startswith("MONOCHROME"):
+            ring = region.grown(_margin(region.height), _margin(region.height), frame.shape)
+            around = np.ones((ring.height, ring.width), bool)
+            top, left = region.top - ring.top, region.left - ring.left
+            around[top : top + region.height, left : left + region.width] = False
+            values = ring.crop(out)[around]
+            fill = np.partition(values, values.size // 2)[values.size // 2] if values.size else out.min()
+        else:
+            fill = darkest_entry
+        region.crop(out)[...] = fill
+    return out
+
+
+def _name_parts(ds: Dataset) -> frozenset[str]:
+    """Name parts of two and more letters in the header, in capitals."""
+    names = [ds.get(k) for k in ("PatientName", "OtherPatientNames", "ReferringPhysicianName", "OperatorsName")]
+    parts = re.findall(r"[^\W\d_]{2,}", " ".join(str(n) for n in names if n).upper())
+    return frozenset(parts)

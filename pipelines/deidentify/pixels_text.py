@@ -1,0 +1,182 @@
+"""Where text stands in a picture, and what it says: PP-OCR's detector and recogniser on onnxruntime.
+
+The detector costs about a second of one core on 1024 x 1024 pixels, and nearly all of a radiograph holds nothing as
+sharp as print. So a gate of two morphological top-hats (a stroke is a bright or dark line on its surroundings) says
+where anything as thin and as marked as a stroke is, and the detector looks there only, at full resolution.
+The models are files of the `rapidocr` wheel; nothing is ever fetched.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+View = NDArray[np.uint8]
+
+CELL = 32  # the gate's raster, and the multiple of pixels that the detector wants
+STROKE = 9  # a stroke is thinner than this; thicker print is found on the smaller levels of the pyramid
+CONTRAST = 20  # grey levels of 255 by which a stroke stands out
+INK = 0.06  # share of a cell that strokes cover
+PROBABILITY = 0.3  # of a text pixel (DB, arXiv 1911.08947)
+SCORE = 0.4  # mean probability of a text region; DB's own default is 0.5
+UNCLIP = 1.6  # DB's map is shrunk text; regions grow by area * UNCLIP / perimeter
+WHITE, MEAN, SCALE = 255, 127.5, 1 / 127.5
+
+
+@dataclass(frozen=True)
+class Region:
+    """An upright rectangle of a view in pixels, with the detector's mean probability."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    score: float = 1.0
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    def grown(self, x: int, y: int, shape: tuple[int, ...]) -> Region:
+        """The region made larger by x and y pixels on each side, within a view of `shape` (rows, columns)."""
+        left, top = max(self.left - x, 0), max(self.top - y, 0)
+        right, bottom = min(self.right + x, shape[1]), min(self.bottom + y, shape[0])
+        return Region(left, top, right - left, bottom - top, self.score)
+
+    def crop(self, view: NDArray[Any]) -> NDArray[Any]:
+        return view[self.top : self.bottom, self.left : self.right]
+
+
+def find_text(view: View, levels: int = 3) -> list[Region]:
+    """Text regions of a grey view (rows, columns), uint8, on a pyramid of `levels` halvings from full size."""
+    found: list[Region] = []
+    for level in range(levels):
+        scale = 1 << level
+        if level and min(view.shape) // scale < 2 * CELL:
+            break
+        small = view if not level else cv2.resize(view, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+        for r in _find_on_level(small):
+            region = Region(r.left * scale, r.top * scale, r.width * scale, r.height * scale, r.score)
+            found.append(region.grown(0, 0, view.shape))
+    return found
+
+
+def strokes(view: View) -> NDArray[np.uint8]:
+    """How much each pixel stands out as part of a thin bright or dark line, in grey levels."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (STROKE, STROKE))
+    white, black = (cv2.morphologyEx(view, op, kernel) for op in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT))
+    return np.asarray(cv2.max(white, black), dtype=np.uint8)
+
+
+def read_text(views: list[View]) -> list[tuple[str, float]]:
+    """The recogniser's reading and mean confidence of each upright line of text (rows, columns), uint8."""
+    session, characters = _recogniser()
+    results = []
+    for view in views:
+        width = max(int(round(view.shape[1] * 48 / max(view.shape[0], 1))), 16)
+        line = cv2.resize(view, (min(width, 1600), 48), interpolation=cv2.INTER_LINEAR)
+        (probabilities,) = session.run(None, {"x": _tensor(line)})
+        results.append(_decode(probabilities[0], characters))
+    return results
+
+
+# ---- detector ----------------------------------------------------------------------------------------------------
+
+
+def _find_on_level(view: View) -> list[Region]:
+    rows, columns = view.shape
+    padded = cv2.copyMakeBorder(view, 0, -rows % CELL, 0, -columns % CELL, cv2.BORDER_REPLICATE)
+    areas = _areas(padded)
+    if not areas:
+        return []
+    probability = np.zeros(padded.shape, np.float32)
+    for area in areas:
+        part = area.crop(probability)
+        np.maximum(part, _probability(area.crop(padded)), out=part)
+    return _regions(probability, (rows, columns))
+
+
+def _areas(view: View) -> list[Region]:
+    """The rectangles, in whole cells, that hold everything the gate lets through and a cell around it."""
+    marked = (strokes(view) >= CONTRAST).astype(np.float32)
+    grid = (view.shape[1] // CELL, view.shape[0] // CELL)
+    active = (cv2.resize(marked, grid, interpolation=cv2.INTER_AREA) >= INK).astype(np.uint8)
+    around = cv2.dilate(active, np.ones((3, 3), np.uint8))
+    count, _, stats, _ = cv2.connectedComponentsWithStats(around, connectivity=8)
+    return [Region(*(int(v) * CELL for v in stats[i][:4])) for i in range(1, count)]
+
+
+def _probability(view: View) -> NDArray[np.float32]:
+    (result,) = _detector().run(None, {"x": _tensor(view)})
+    return np.asarray(result[0, 0], dtype=np.float32)
+
+
+def _regions(probability: NDArray[np.float32], shape: tuple[int, int]) -> list[Region]:
+    mask = (probability > PROBABILITY).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    regions = []
+    for i in range(1, count):
+        left, top, width, height, area = (int(v) for v in stats[i])
+        if min(width, height) < 3:
+            continue
+        window = (slice(top, top + height), slice(left, left + width))
+        score = float(probability[window][labels[window] == i].mean())
+        if score < SCORE:
+            continue
+        grow = round(width * height * UNCLIP / (2 * (width + height)))
+        regions.append(Region(left, top, width, height, score).grown(grow, grow, shape))
+    return [r for r in regions if r.width > 0 and r.height > 0]
+
+
+# ---- models ------------------------------------------------------------------------------------------------------
+
+
+def _tensor(view: View) -> NDArray[np.float32]:
+    """(1, 3, rows, columns), each channel the grey view scaled to [-1, 1]."""
+    grey = (view.astype(np.float32) - MEAN) * SCALE
+    return np.ascontiguousarray(np.broadcast_to(grey, (1, 3, *view.shape)))
+
+
+def _decode(probability: NDArray[np.float32], characters: list[str]) -> tuple[str, float]:
+    """Greedy CTC: repeated classes collapse, class 0 is the blank."""
+    best = probability.argmax(axis=1)
+    keep = (best != 0) & np.concatenate([[True], best[1:] != best[:-1]])
+    text = "".join(characters[i] for i in best[keep])
+    return text, float(probability.max(axis=1)[keep].mean()) if keep.any() else 0.0
+
+
+@functools.cache
+def _detector() -> Any:
+    return _session("PP-OCRv6_det_small.onnx")
+
+
+@functools.cache
+def _recogniser() -> tuple[Any, list[str]]:
+    session = _session("PP-OCRv6_rec_small.onnx")
+    characters = session.get_modelmeta().custom_metadata_map["character"].splitlines()
+    return session, ["", *characters, " "]
+
+
+def _session(name: str) -> Any:
+    """One thread each: the stage runs one process per core."""
+    import onnxruntime
+
+    cv2.setNumThreads(1)
+    spec = importlib.util.find_spec("rapidocr")
+    assert spec and spec.origin  # noqa: S101 - a dependency in the lock
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    path = Path(spec.origin).parent / "models" / name
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,47 @@
+"""The studies that were written, by accession pseudonym: what reports, labels and masks are joined to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.deidentify.identities import Identities, Quarantine
+
+_LATERAL = {"LL", "RL", "LATERAL", "LAT"}
+
+
+@dataclass
+class Study:
+    """One accession number of the export."""
+
+    patients: set[str] = field(default_factory=set)
+    studies: set[str] = field(default_factory=set)
+    frontal_sizes: set[tuple[int, int]] = field(default_factory=set)
+    """(rows, columns) of its frontal images."""
+
+
+class Studies:
+    """Looks an accession number's study up; rows without one are quarantined, not dropped."""
+
+    def __init__(self, rows: list[dict[str, Any]], identities: dict[str, Identities], opted_out: set[str]) -> None:
+        self.identities, self.opted_out = identities, opted_out
+        self.by_accession: dict[str, Study] = {}
+        for row in rows:
+            if row["state"] != "written":
+                continue
+            study = self.by_accession.setdefault(row["accession"], Study())
+            study.patients.add(row["patient"])
+            study.studies.add(row["study"])
+            if (row["view"] or "").upper() not in _LATERAL:
+                study.frontal_sizes.add((row["rows"], row["columns"]))
+
+    def join(self, accession: str) -> Study:
+        """The study of an accession pseudonym; raises Quarantine when there is none, or two patients share it."""
+        if accession in self.opted_out:
+            raise Quarantine("opted_out")
+        study = self.by_accession.get(accession)
+        if study is None:
+            raise Quarantine("unmatched")
+        if len(study.patients) > 1:
+            raise Quarantine("ambiguous", "the accession number is shared by two patients")
+        return study

@@ -1,0 +1,47 @@
+"""Clinical vocabulary: words that say something of an examination and are therefore not taken for a person's name."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache, lru_cache
+from pathlib import Path
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+
+
+def words(text: str) -> list[str]:
+    """Whole words of letters in their normal form: case-folded, composed (NFC)."""
+    return [w.casefold() for w in _WORD.findall(unicodedata.normalize("NFC", text))]
+
+
+@cache
+def clinical_words() -> frozenset[str]:
+    """Words of the coded concepts that pydicom ships (PS3.16 context groups), of the data dictionary, and a short list.
+
+    Of the concepts only words that occur in small letters count, so that eponyms (Miller, Williams) stay names. Words
+    that are terms and names alike stay in it: whether "Heart" in a text means the patient is decided where the
+    patient's own name is known.
+    """
+    from pydicom._dicom_dict import DicomDictionary
+    from pydicom.sr._concepts_dict import concepts
+
+    found: set[str] = set()
+    for scheme in concepts.values():
+        for codes in scheme.values():
+            for meaning, *_ in codes.values():
+                found.update(w for w in _WORD.findall(meaning) if w.islower())
+    for _, _, name, *_ in DicomDictionary.values():
+        found.update(words(name))
+    listed = (Path(__file__).parent / "data" / "clinical_words.txt").read_text(encoding="utf-8")
+    for line in listed.splitlines():
+        if not line.startswith("#"):
+            found.update(words(line))
+    return frozenset(found)
+
+
+@lru_cache(maxsize=4096)
+def is_term(text: str) -> bool:
+    """Whether a text is clinical words and short numbers only, so that it can hold no identifier."""
+    digits = sum(c.isdigit() for c in text)
+    return digits <= 2 and all(w in clinical_words() for w in words(text))

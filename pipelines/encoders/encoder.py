@@ -1,0 +1,136 @@
+"""Frozen encoders for evaluation, and building and saving the towers that training starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.contract import BadInput, read_json
+from pipelines.encoders import mi2, prepare, vit
+from pipelines.encoders.folder import HEAD, WEIGHTS, ModelCard, check_weights, read_card
+from pipelines.encoders.strict import load_strict, read_safetensors
+from pipelines.encoders.tokens import Tokenizer
+
+RAD_DINO_KINDS = ("rad-dino", "rad-dino-tiny")
+MI2_KINDS = ("mi2", "mi2-tiny")
+
+
+class Encoder(nn.Module):
+    """A frozen image encoder in evaluation mode."""
+
+    name: str
+    """`rad-dino`, `rad-dino-tiny`, `mi2` or `mi2-tiny`."""
+    pooled_dim: int
+    patch_dim: int
+    image: int
+    """Side of the prepared images in pixels."""
+    card: ModelCard
+
+    def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Stored grey images (uint8 [H, W], any shapes) to float32 [B, 3, image, image] by the published scaling."""
+        raise NotImplementedError
+
+    def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """pooled_BD and patches_BHWD, float32, without gradients."""
+        raise NotImplementedError
+
+    def embed_images(self, x_BCHW: Tensor) -> Tensor:
+        """Unit vectors [B, P] comparable with `embed_text`; BadInput for an encoder without text."""
+        raise BadInput(f"{self.name} has no text tower; zero-shot needs an mi2 model.")
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors [T, P] of texts; BadInput for an encoder without text."""
+        raise BadInput(f"{self.name} has no text tower; zero-shot needs an mi2 model.")
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def _freeze(self, card: ModelCard, device: str) -> None:
+        self.card, self.name = card, card.encoder
+        self.eval().requires_grad_(False).to(device)
+
+
+class RadDinoEncoder(Encoder):
+    """RAD-DINO: CLS token and patch tokens after the final norm."""
+
+    def __init__(self, tower: vit.Vit, dims: vit.VitDims, card: ModelCard, device: str) -> None:
+        super().__init__()
+        self.tower, self.image = tower, dims.image
+        self.pooled_dim = self.patch_dim = dims.dim
+        self._freeze(card, device)
+
+    def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
+        return prepare.prepare_rad_dino(images, self.image).to(self.device)
+
+    @torch.no_grad()
+    def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        return self.tower(x_BCHW)
+
+
+class Mi2Encoder(Encoder):
+    """MedImageInsight: pooled and normed vector before the projection, and the map of the last DaViT stage."""
+
+    def __init__(self, towers: mi2.Mi2, tokenizer: Tokenizer, card: ModelCard, device: str) -> None:
+        super().__init__()
+        self.towers, self.tokenizer, self.image = towers, tokenizer, towers.dims.image
+        self.pooled_dim = self.patch_dim = towers.dims.dims[-1]
+        self._freeze(card, device)
+
+    def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
+        return prepare.prepare_mi2(images, self.image).to(self.device)
+
+    @torch.no_grad()
+    def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        return self.towers.image_features(x_BCHW)
+
+    @torch.no_grad()
+    def embed_images(self, x_BCHW: Tensor) -> Tensor:
+        return self.towers.embed_image(x_BCHW)
+
+    @torch.no_grad()
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        ids, mask = self.tokenizer(texts)
+        return self.towers.embed_text(ids.to(self.device), mask.to(self.device))
+
+
+def open_encoder(folder: Path, device: str) -> Encoder:
+    """See `pipelines.encoders.load_encoder`."""
+    card = read_card(folder)
+    check_weights(folder, card)
+    if card.encoder in RAD_DINO_KINDS:
+        tower, dims, _ = load_rad_dino(folder)
+        return RadDinoEncoder(tower, dims, card, device)
+    if card.encoder in MI2_KINDS:
+        towers, tokenizer = load_mi2(folder)
+        return Mi2Encoder(towers, tokenizer, card, device)
+    raise BadInput(f"{folder.name} is of the unknown encoder '{card.encoder}'; this version cannot open it.")
+
+
+def load_rad_dino(folder: Path, drop_path: float = 0.0) -> tuple[vit.Vit, vit.VitDims, vit.DinoHead | None]:
+    """Tower, size and, when the folder has one, the DINO head."""
+    head_state = read_safetensors(folder / HEAD) if (folder / HEAD).exists() else None
+    dims = vit.dims_from_config(read_json(folder / "config.json"), head_state)
+    tower = vit.Vit(dims, drop_path)
+    load_strict(tower, vit.to_hub(read_safetensors(folder / WEIGHTS)), "this RAD-DINO tower")
+    head = None
+    if head_state is not None:
+        head = vit.DinoHead(dims)
+        load_strict(head, head_state, "this DINO head")
+    return tower, dims, head
+
+
+def load_mi2(folder: Path, drop_path: float = 0.0) -> tuple[mi2.Mi2, Tokenizer]:
+    """Both towers and the tokenizer."""
+    dims = mi2.dims_from_json(read_json(folder / "mi2.json"))
+    towers = mi2.Mi2(dims, drop_path)
+    state = mi2.from_published(read_safetensors(folder / WEIGHTS), towers.state_dict())
+    load_strict(towers, state, "this MI2 model")
+    tokenizer = Tokenizer.load(folder / "tokenizer.json", dims.context)
+    if tokenizer.size > dims.vocabulary:
+        raise BadInput("The tokenizer has more tokens than the weights; use the one published with the weights.")
+    return towers, tokenizer

@@ -1,0 +1,65 @@
+"""Write the weights of a model folder, under their published keys and file names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from pipelines.contract import write_atomic
+from pipelines.encoders import mi2, prepare, vit
+from pipelines.encoders.folder import HEAD, WEIGHTS
+from pipelines.encoders.strict import write_safetensors
+from pipelines.encoders.tokens import Tokenizer
+
+
+def write_rad_dino(folder: Path, tower: vit.Vit, dims: vit.VitDims, head: vit.DinoHead | None) -> None:
+    """A folder that `transformers.AutoModel.from_pretrained` opens as a `Dinov2Model`, with the DINO head beside."""
+    write_safetensors(folder / WEIGHTS, vit.to_transformers(tower.state_dict()))
+    if head is not None:
+        write_safetensors(folder / HEAD, head.state_dict())
+    _write_json(folder / "config.json", vit.transformers_config(dims))
+    _write_json(folder / "preprocessor_config.json", _preprocessor(dims.image))
+
+
+def write_mi2(folder: Path, towers: mi2.Mi2, tokenizer: Tokenizer) -> None:
+    """Both towers under the released file's keys, their size and the tokenizer."""
+    write_safetensors(folder / WEIGHTS, mi2.to_published(towers.state_dict()))
+    _write_json(folder / "mi2.json", mi2.dims_to_json(towers.dims))
+    tokenizer.save(folder / "tokenizer.json")
+
+
+def untrained_rad_dino(seed: int, dims: vit.VitDims = vit.RAD_DINO_TINY) -> tuple[vit.Vit, vit.DinoHead]:
+    """The seeded start of a tiny RAD-DINO: the same weights for a seed, whatever ran before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return vit.Vit(dims), vit.DinoHead(dims)
+
+
+def untrained_mi2(seed: int, dims: mi2.Mi2Dims = mi2.MI2_TINY) -> mi2.Mi2:
+    """The seeded start of a tiny MI2: the same weights for a seed, whatever ran before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return mi2.Mi2(dims)
+
+
+def _preprocessor(side: int) -> dict[str, object]:
+    return {
+        "image_processor_type": "BitImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [prepare.RAD_DINO_MEAN] * 3,
+        "image_std": [prepare.RAD_DINO_STD] * 3,
+    }
+
+
+def _write_json(path: Path, values: dict[str, object]) -> None:
+    write_atomic(path, json.dumps(values, indent=1) + "\n")

@@ -1,0 +1,99 @@
+"""The model folder: what a run exports, what `import` makes, what `load_encoder` opens.
+
+card.json            where the model comes from and what may be done with it
+patients.parquet     every patient whose data this model or an ancestor was trained or monitored on
+model.safetensors    the weights under their published keys
+rad-dino kinds       config.json, preprocessor_config.json (a transformers folder), dino_head.safetensors
+mi2 kinds            mi2.json, tokenizer.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines import tables
+from pipelines.contract import BadInput, read_json, sha256_file, write_atomic
+
+WEIGHTS = "model.safetensors"
+HEAD = "dino_head.safetensors"
+PATIENTS = pa.schema([("patient", pa.string())])
+
+
+class ModelCard(BaseModel):
+    """`card.json`. Counts are of what this model itself was trained on; `patients.parquet` holds the ancestors' too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    encoder: str
+    kind: Literal["run", "open-weight", "untrained"]
+    practice: bool = False
+    cohort: str | None = None
+    """Digest of the cohort."""
+    policies: tuple[str, ...] = ()
+    """Digests of the de-identification policies of its data."""
+    seen: tuple[str, ...] = ()
+    """Public data sets the weights are known to have been trained on."""
+    samples: int = 0
+    studies: int = 0
+    patients: int = 0
+    budget: int = 0
+    """Image forwards."""
+    seed: int = 0
+    start: str | None = None
+    """`weights_sha256` of the model it was trained from."""
+    weights_sha256: str = ""
+    spec: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a model folder; BadInput when it has none or a wrong one."""
+    if not (folder / "card.json").is_file():
+        raise BadInput(f"{folder.name} is not a model folder (no card.json); give a run's model or import the weights.")
+    try:
+        return ModelCard.model_validate(read_json(folder / "card.json"))
+    except ValidationError:
+        raise BadInput(f"card.json in {folder.name} is damaged or of another version.") from None
+
+
+def check_weights(folder: Path, card: ModelCard) -> None:
+    """BadInput when the weights differ from the checksum on the card."""
+    path = folder / WEIGHTS
+    if not path.is_file() or sha256_file(path) != card.weights_sha256:
+        raise BadInput(f"The weights in {folder.name} are missing or damaged (checksum differs); copy the model again.")
+
+
+def read_patients(folder: Path) -> set[str]:
+    """Pseudonyms of `patients.parquet`."""
+    return set(tables.read_table(folder / "patients.parquet", PATIENTS)["patient"].to_pylist())
+
+
+@contextmanager
+def new_model_folder(folder: Path, card: ModelCard, patients: Iterable[str]) -> Iterator[Path]:
+    """Yield an empty folder to write the weights into; it becomes `folder`, whole, with its card and patients."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        rows = pa.table({"patient": pa.array(sorted(set(patients)), pa.string())}, schema=PATIENTS)
+        tables.write_table(part / "patients.parquet", rows, PATIENTS)
+        card = card.model_copy(update={"weights_sha256": sha256_file(part / WEIGHTS)})
+        write_atomic(part / "card.json", json.dumps(card.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+        handle = os.open(folder.parent, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

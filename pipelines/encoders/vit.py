@@ -1,0 +1,227 @@
+"""The RAD-DINO image tower: timm's DINOv2 ViT with the mask token of iBOT, its head, and its published key names.
+
+The module's own keys are those of the dinov2 hub (`backbone_compatible.safetensors`); `to_hub` and `to_transformers`
+translate to and from a transformers `Dinov2Model`. Sources: arXiv 2304.07193 (DINOv2), 2401.10815 (RAD-DINO).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from pipelines.contract import BadInput
+
+
+@dataclass(frozen=True)
+class VitDims:
+    """Size of a DINOv2 ViT and of its DINO head."""
+
+    image: int
+    """Side of the images it is published for, in pixels; others work through interpolated positions."""
+    dim: int
+    depth: int
+    heads: int
+    patch: int = 14
+    layer_scale: float = 1e-5
+    """Start value of LayerScale."""
+    prototypes: int = 65536
+    head_hidden: int = 2048
+    head_bottleneck: int = 256
+
+
+RAD_DINO = VitDims(image=518, dim=768, depth=12, heads=12)
+# LayerScale starts at 1: at 1e-5 the blocks of a small ViT say nothing for the few hundred steps it is trained.
+RAD_DINO_TINY = VitDims(
+    image=112, dim=96, depth=4, heads=3, layer_scale=1.0, prototypes=1024, head_hidden=256, head_bottleneck=64
+)
+
+
+class Vit(VisionTransformer):
+    """timm's `vit_base_patch14_dinov2` (at `dims`) with DINOv2's mask token."""
+
+    def __init__(self, dims: VitDims, drop_path: float = 0.0) -> None:
+        super().__init__(
+            img_size=dims.image,
+            patch_size=dims.patch,
+            embed_dim=dims.dim,
+            depth=dims.depth,
+            num_heads=dims.heads,
+            init_values=dims.layer_scale,
+            drop_path_rate=drop_path,
+            dynamic_img_size=True,
+            num_classes=0,
+        )
+        self.mask_token = nn.Parameter(torch.zeros(1, dims.dim))
+
+    def forward(self, x_BCHW: Tensor, masks_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """CLS token [B, D] and patch tokens [B, H, W, D] after the final norm.
+
+        `masks_BN` (bool, row-major patches) puts the mask token in place of patches, before positions are added.
+        """
+        x_BHWD = self.patch_embed(x_BCHW)
+        B, H, W, D = x_BHWD.shape
+        x_BND = x_BHWD.reshape(B, H * W, D)
+        if masks_BN is not None:
+            x_BND = torch.where(masks_BN[..., None], self.mask_token.to(x_BND.dtype), x_BND)
+        x = torch.cat([self.cls_token.expand(B, -1, -1), x_BND], 1) + self.positions(H, W)
+        x = self.norm(self.blocks(x))
+        return x[:, 0], x[:, 1:].reshape(B, H, W, D)
+
+    def positions(self, height: int, width: int) -> Tensor:
+        """Position embeddings [1, 1 + H * W, D], resampled as DINOv2 and transformers do: bicubic, no antialias."""
+        grid = self.patch_embed.grid_size
+        if (height, width) == tuple(grid):
+            return self.pos_embed
+        square = self.pos_embed[:, 1:].reshape(1, *grid, -1).permute(0, 3, 1, 2)
+        resized = F.interpolate(square.float(), size=(height, width), mode="bicubic", align_corners=False)
+        flat = resized.permute(0, 2, 3, 1).reshape(1, height * width, -1).to(self.pos_embed.dtype)
+        return torch.cat([self.pos_embed[:, :1], flat], 1)
+
+
+class DinoHead(nn.Module):
+    """DINOv2's projection head; keys are those of `dino_head.safetensors`, old weight-norm names included."""
+
+    def __init__(self, dims: VitDims) -> None:
+        super().__init__()
+        hidden, bottleneck = dims.head_hidden, dims.head_bottleneck
+        self.mlp = nn.Sequential(
+            nn.Linear(dims.dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+        )
+        self.last_layer = Prototypes(bottleneck, dims.prototypes)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """Prototype logits [N, K]."""
+        return self.last_layer(F.normalize(self.mlp(x_ND), dim=-1, eps=1e-12))
+
+
+class Prototypes(nn.Module):
+    """A weight-normed linear layer without bias: weight = g * v / |v|, row by row."""
+
+    def __init__(self, dim: int, prototypes: int) -> None:
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.ones(prototypes, 1))
+        self.weight_v = nn.Parameter(torch.empty(prototypes, dim))
+        nn.init.uniform_(self.weight_v, -1 / math.sqrt(dim), 1 / math.sqrt(dim))
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        return F.linear(x_ND, self.weight_g * F.normalize(self.weight_v, dim=1))
+
+
+# ---- transformers' key names -------------------------------------------------------------------------------------
+
+_STEM = {
+    "cls_token": "embeddings.cls_token",
+    "mask_token": "embeddings.mask_token",
+    "pos_embed": "embeddings.position_embeddings",
+    "patch_embed.proj": "embeddings.patch_embeddings.projection",
+    "norm": "layernorm",
+}
+_BLOCK = {
+    "attn.proj": "attention.output.dense",
+    "ls1.gamma": "layer_scale1.lambda1",
+    "ls2.gamma": "layer_scale2.lambda1",
+}
+_QKV = ("query", "key", "value")
+
+
+def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Hub keys to those of the published `model.safetensors`; the fused qkv becomes query, key and value."""
+    out: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if match := re.fullmatch(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)", key):
+            for name, part in zip(_QKV, value.chunk(3), strict=True):
+                out[f"encoder.layer.{match[1]}.attention.attention.{name}.{match[2]}"] = part
+        else:
+            out[_to_transformers_name(key)] = value
+    return out
+
+
+def _to_transformers_name(key: str) -> str:
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", key):
+        return f"encoder.layer.{match[1]}.{_swap_prefix(match[2], _BLOCK)}"
+    return _swap_prefix(key, _STEM)
+
+
+def to_hub(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys of a transformers `Dinov2Model` file to hub keys. Keys that are neither stay, for the strict loader."""
+    stem, block = {v: k for k, v in _STEM.items()}, {v: k for k, v in _BLOCK.items()}
+    out: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if match := re.fullmatch(r"encoder\.layer\.(\d+)\.attention\.attention\.query\.(weight|bias)", key):
+            names = [key.replace(".query.", f".{name}.") for name in _QKV]
+            if all(name in state and state[name].shape == value.shape for name in names):
+                out[f"blocks.{match[1]}.attn.qkv.{match[2]}"] = torch.cat([state[name] for name in names])
+        elif re.fullmatch(r"encoder\.layer\.\d+\.attention\.attention\.(key|value)\.(weight|bias)", key):
+            continue
+        elif match := re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", key):
+            out[f"blocks.{match[1]}.{_swap_prefix(match[2], block)}"] = value
+        else:
+            out[_swap_prefix(key, stem)] = value
+    return out
+
+
+def _swap_prefix(key: str, names: Mapping[str, str]) -> str:
+    for old, new in names.items():
+        if key == old or key.startswith(old + "."):
+            return new + key[len(old) :]
+    return key
+
+
+def transformers_config(dims: VitDims) -> dict[str, Any]:
+    """`config.json` of a transformers `Dinov2Model`."""
+    return {
+        "architectures": ["Dinov2Model"],
+        "model_type": "dinov2",
+        "hidden_size": dims.dim,
+        "num_hidden_layers": dims.depth,
+        "num_attention_heads": dims.heads,
+        "image_size": dims.image,
+        "patch_size": dims.patch,
+        "num_channels": 3,
+        "mlp_ratio": 4,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+        "layerscale_value": 1.0,
+        "qkv_bias": True,
+        "drop_path_rate": 0.0,
+        "use_swiglu_ffn": False,
+        "torch_dtype": "float32",
+    }
+
+
+def dims_from_config(config: Mapping[str, Any], head: Mapping[str, Tensor] | None) -> VitDims:
+    """Size from `config.json` and, for the head, from its tensors; BadInput when it is no DINOv2 ViT."""
+    try:
+        if config["model_type"] != "dinov2" or config.get("use_swiglu_ffn", False):
+            raise BadInput("config.json is not that of a DINOv2 ViT with a plain MLP; RAD-DINO's is needed.")
+        sizes: dict[str, int] = {}
+        if head:
+            sizes = {
+                "prototypes": head["last_layer.weight_v"].shape[0],
+                "head_bottleneck": head["last_layer.weight_v"].shape[1],
+                "head_hidden": head["mlp.0.weight"].shape[0],
+            }
+        return VitDims(
+            image=int(config["image_size"]),
+            dim=int(config["hidden_size"]),
+            depth=int(config["num_hidden_layers"]),
+            heads=int(config["num_attention_heads"]),
+            patch=int(config["patch_size"]),
+            **sizes,
+        )
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise BadInput(
+            "config.json or dino_head.safetensors does not describe a RAD-DINO model; copy it again."
+        ) from None

@@ -1,0 +1,104 @@
+"""Frozen features, once per model: every probe reads these and never the model.
+
+A feature is the pooled output of the encoder followed by the mean of its patch tokens, as in the linear evaluation of
+DINOv2 (arXiv 2304.07193): a pooled token alone would favour encoders that were trained through it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from pipelines.cohort import Cohort
+from pipelines.contract import RunFolder, read_json, write_atomic
+from pipelines.evaluate.models import Model
+
+BATCH = 16  # fixed, so that a resumed extraction sees the same batches
+SAVE_EVERY = 32  # batches
+
+
+class FrozenEncoder(Protocol):
+    """What extraction asks of an encoder (pipelines.encoders.Encoder)."""
+
+    def prepare(self, images: list[np.ndarray]) -> Any:
+        """uint8 grey images [H, W] to a batch, each encoder's own published way."""
+
+    def features(self, x: Any) -> tuple[Any, Any]:
+        """Pooled [B, D] and patches [B, h, w, E], torch tensors."""
+
+
+def load(model: Model, device: str) -> FrozenEncoder:
+    """The model's encoder; torch comes in here."""
+    import torch
+
+    from pipelines.encoders import load_encoder
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_encoder(model.folder, device)
+
+
+def extract(model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: RunFolder) -> np.ndarray:
+    """float32 [images, D] features of cohort rows, memory-mapped from `features/<digest>.npy` of the run folder.
+
+    Progress lies beside the file, so extraction goes on where it was killed; a finished file is only opened.
+    """
+    path = run.root / "features" / f"{model.digest[:16]}.npy"
+    path.parent.mkdir(exist_ok=True)
+    key = {"weights": model.digest, "cohort": cohort.digest, "images": len(rows)}
+    done = _done(path, key)
+    if done < len(rows):
+        encoder = load(model, device)
+        if not done:
+            _note(path).unlink(missing_ok=True)
+        # Written, not mapped: on a full disk a write fails with a sentence, a mapped page with SIGBUS.
+        with path.open("r+b" if done else "w+b") as f:
+            for begin in range(_seek(f, done), len(rows), BATCH):
+                run.check_stop()
+                batch = embed(encoder, [cohort.image(row) for row in rows[begin : begin + BATCH]])
+                if begin == 0:
+                    _write_header(f, (len(rows), batch.shape[1]))
+                f.write(batch.tobytes())
+                end = begin + len(batch)
+                if end == len(rows) or (begin // BATCH) % SAVE_EVERY == SAVE_EVERY - 1:
+                    f.flush()
+                    os.fsync(f.fileno())
+                    write_atomic(_note(path), json.dumps(key | {"done": end}))
+                run.progress(end, len(rows), f"features of {model.name}")
+    return np.load(path, mmap_mode="r")
+
+
+def embed(encoder: FrozenEncoder, images: list[np.ndarray]) -> np.ndarray:
+    """float32 [B, D + E]: pooled output, then mean patch token."""
+    pooled_BD, patches_BHWD = encoder.features(encoder.prepare(images))
+    both = [pooled_BD, patches_BHWD.mean((1, 2))]
+    return np.concatenate([part.float().cpu().numpy() for part in both], 1)
+
+
+def _write_header(f: BinaryIO, shape: tuple[int, int]) -> None:
+    np.lib.format.write_array_header_1_0(f, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _seek(f: BinaryIO, done: int) -> int:
+    """Go behind the first `done` rows of a begun file; returns `done`."""
+    if done:
+        np.lib.format.read_magic(f)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(f)
+        f.seek(f.tell() + done * shape[1] * dtype.itemsize)
+    return done
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _done(path: Path, key: dict[str, Any]) -> int:
+    """How many rows of the file are whole; 0 when it is missing or of other weights or another cohort."""
+    if not path.exists() or not _note(path).exists():
+        return 0
+    note = read_json(_note(path))
+    return int(note["done"]) if key.items() <= note.items() else 0

@@ -1,0 +1,165 @@
+"""The sentences of the report: what it says beside its numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.evaluate.answer import with_interval
+from pipelines.evaluate.probe import FOLDS, PENALTIES, SHARE
+
+ABOUT = {
+    "findings": "Findings named by the labels of the study, read from a frozen encoder by one linear probe a label.",
+    "lines": "Presence of lines and tubes, read the same way. Position is not asked here.",
+    "view": "A control, not a clinical task: AP or PA projection. A difference here shows what kind of thing the "
+    "training changed; it also warns of a shortcut where findings go with the projection.",
+}
+USES = {
+    "train": "training the probes",
+    "validation": "choosing the penalty",
+    "test": "every number in this report",
+}
+
+
+def practice(result: dict[str, Any]) -> str:
+    """Why the report is marked as practice."""
+    named = [m["name"] for m in result["models"] if m["practice"]]
+    said = ["The cohort is synthetic."] if result["cohort"]["practice"] else []
+    if named:
+        said.append(f"Pretrained or started on synthetic radiographs: {'; '.join(named)}.")
+    return " ".join([*said, "Nothing here says anything about patients."])
+
+
+def below(result: dict[str, Any]) -> str:
+    """What the protocol misses."""
+    seeds = len(set(result["settings"]["seeds"]))
+    return f"Measured with {seeds} {'seed' if seeds == 1 else 'seeds'}; the protocol asks for at least 3."
+
+
+def sure(result: dict[str, Any]) -> str:
+    """How sure the answer is, in one line."""
+    test = result["cohort"]["splits"]["test"]
+    return (
+        f"From {test['images']:,} frontal images of {test['patients']:,} test patients; no model was pretrained on "
+        "any of them. "
+        f"Square brackets hold 95 % intervals over {result['settings']['resamples']:,} draws of patients and "
+        f"{len(result['settings']['seeds'])} seeds. Looks at this test split by this evaluation: {result['looks']}."
+    )
+
+
+def small(few: int, labels: int, limit: int, saturated: bool) -> str:
+    """A warning where labels have few positive patients or were separated perfectly; empty where neither."""
+    said = []
+    if few:
+        said.append(
+            f"{few} of {labels} labels have fewer than {limit} positive test patients (marked †). At that size such "
+            "intervals tend to be too narrow; take them as a hint, not as proof."
+        )
+    if saturated:
+        said.append(
+            "An interval without width, such as 1.000 [1.000, 1.000], means that the test images were too easy or too "
+            "few to show an error, not that there is none."
+        )
+    return " ".join(said)
+
+
+def p_value(p: float) -> str:
+    """p with two significant digits at most."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def forest(macro: dict[str, Any], labels: int, clear: list[str], adjusted: list[str]) -> str:
+    """The message of a forest plot."""
+    if labels == 1:
+        return f"The difference is {with_interval(macro)}, p {p_value(macro['p'])}."
+    clear_words = f"on {', '.join(clear)}" if clear else "on no label"
+    adjusted_words = f"after Holm's adjustment over labels, p < 0.05 on {', '.join(adjusted) or 'none'}"
+    return f"Macro {with_interval(macro)}. The interval excludes zero {clear_words}; {adjusted_words}."
+
+
+def lineage(model: dict[str, Any], models: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """One line of the lineage table."""
+    names = {m["weights_sha256"]: m["name"] for m in models.values()}
+    start = model["start"]
+    trained = model["kind"] == "run"
+    return {
+        "name": model["name"],
+        "encoder": model["encoder"],
+        "kind": model["kind"],
+        "practice": model["practice"],
+        "start": names.get(start, start[:12]) if start else "–",
+        "samples": f"{model['samples']:,}" if trained else "–",
+        "patients": f"{model['patients']:,}" if trained else "–",
+        "budget": f"{model['budget']:,}" if trained else "–",
+        "seed": str(model["seed"]) if model["kind"] != "open-weight" else "–",
+        "cohort": model["cohort"][:12] if model["cohort"] else "–",
+        "weights": model["weights_sha256"][:12],
+    }
+
+
+def lineage_notes(models: list[dict[str, Any]]) -> list[str]:
+    """What a reader must know of the models' pasts."""
+    notes = [
+        f"{m['name']} is known to have been pretrained on {', '.join(m['seen'])}: its scores on images of these sets "
+        "are contaminated."
+        for m in models
+        if m["seen"]
+    ]
+    if any(m["kind"] == "open-weight" for m in models):
+        notes.append(
+            "Open weights were trained outside this system; whether they saw images of this cohort can only be known "
+            "from what their authors published."
+        )
+    if any(m["kind"] == "untrained" for m in models):
+        notes.append("“Untrained” is the seeded start of a tiny encoder; it is not a published model.")
+    return notes
+
+
+def method(result: dict[str, Any]) -> list[str]:
+    """How it was measured, a sentence each."""
+    settings = result["settings"]
+    return [
+        "Encoders are frozen. Each image is prepared by its encoder's own published scaling; its feature is the pooled "
+        "output followed by the mean of the patch tokens, computed once.",
+        "Images: all but lateral ones; images of unknown view are kept. Labels are those of the study; blank and "
+        "uncertain ones are left out, label by label.",
+        f"Probe: L2-penalised logistic regression on standardised features, one a label, C from {PENALTIES[0]:.5f} to "
+        f"{PENALTIES[-1]:g} in tenfold steps, chosen by log loss on the validation split, or by {FOLDS} folds of train "
+        f"patients where validation has fewer than {settings['minimum_positives']} patients of either class.",
+        f"Seeds {', '.join(map(str, settings['seeds']))}: each takes {SHARE:.0%} of the train patients, the same for "
+        "every model. A value is the mean over seeds; every bootstrap draw takes one seed.",
+        "Intervals: percentile bootstrap over patients, since images of one patient are not independent. Every model "
+        "and label is measured on the same draws, so a difference is paired. The macro is the mean over scored labels.",
+        "p values are two-sided, from the same draws; those of labels are adjusted by Holm's method within a task and "
+        "comparison, that of the macro stands apart. "
+        f"The smallest p that {settings['resamples']:,} draws can show is {2 / (settings['resamples'] + 1):.4f}.",
+        f"A label is scored when at least {settings['minimum_positives']} test patients are positive and both classes "
+        "occur in test and train.",
+        "AUPRC is average precision. Its chance level is the prevalence of the label, so compare it between models, "
+        "not between labels.",
+        "Before anything was measured, the test patients were compared with the patients of every model and of its "
+        "ancestors; one in common would have stopped the evaluation.",
+    ]
+
+
+def limits(result: dict[str, Any]) -> list[str]:
+    """What was not measured, a sentence each."""
+    asked = set(result["settings"]["tasks"])
+    left_out = [words for task, words in (("findings", "findings"), ("lines", "lines and tubes")) if task not in asked]
+    lines = [f"Not asked for in this evaluation: {', '.join(left_out)}."] if left_out else []
+    return [
+        *lines,
+        "Segmentation, report generation and the position of lines and tubes.",
+        "How another pretraining seed or another order of the data would have come out: each model is one run.",
+        "Other hospitals: test patients come from the sites of this cohort.",
+        "Errors of the labels themselves: they are taken as given.",
+        "Benefit to patients. A better score of a linear probe is no clinical claim.",
+    ]
+
+
+def cohort(facts: dict[str, Any]) -> dict[str, Any]:
+    """The cohort's facts as text."""
+    splits = [
+        {"name": name, "use": USES[name], "images": f"{n['images']:,}", "patients": f"{n['patients']:,}"}
+        for name, n in facts["splits"].items()
+    ]
+    return {"digest": facts["digest"], "policies": facts["policies"], "splits": splits}

@@ -1,0 +1,168 @@
+"""From scores to results: values, paired differences, intervals, p values. Reads nothing but the score table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.evaluate import stats
+
+MACRO = "macro"
+
+
+@dataclass
+class LabelScores:
+    """One label of one task: how every model ranked it under every seed, and of how many."""
+
+    rankings: dict[str, list[stats.Ranking]] = field(default_factory=dict)
+    images: int = 0
+    patients: int = 0
+    positives: int = 0
+    """Patients with at least one positive image: the bootstrap draws patients."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Point estimate [2] (mean over seeds) and draws [2, R] by metric, of one model on one label or the macro."""
+
+    value: np.ndarray
+    draws: np.ndarray
+
+
+def analyse(
+    scores: pa.Table, pairs: list[tuple[str, str]], resamples: int, tick: Callable[[int, int], None] = lambda *_: None
+) -> list[dict[str, Any]]:
+    """Rows of tables.RESULTS from a table of tables.SCORES.
+
+    `pairs` are (model, baseline). Tasks and labels come in the order of the table, the macro last. p values of labels
+    are Holm-adjusted within model, baseline, task and metric; that of the macro stands apart.
+    """
+    rows: list[dict[str, Any]] = []
+    for task in pc.unique(scores["task"]).to_pylist():
+        part = scores.filter(pc.field("task") == task)
+        labels, patients = _rank(part)
+        seeds = len(pc.unique(part["seed"]))
+        measured = _bootstrap(labels, patients, seeds, resamples, tick)
+        counts = {name: _counts(label) for name, label in labels.items()} | {MACRO: _macro_counts(part)}
+        rows += _values(task, measured, counts)
+        for model, baseline in pairs:
+            if model in measured and baseline in measured:
+                rows += _differences(task, model, baseline, measured, counts)
+    return rows
+
+
+def _rank(part: pa.Table) -> tuple[dict[str, LabelScores], int]:
+    """Labels of a task with their rankings, and how many patients the bootstrap draws from."""
+    patient = part["patient"].combine_chunks().dictionary_encode()
+    # Coded by sorted pseudonym, so that the draws do not depend on the order of rows.
+    names = patient.dictionary.to_pylist()
+    code = np.argsort(np.argsort(names))[patient.indices.to_numpy()]
+    target, score, seed = (part[c].to_numpy() for c in ("target", "score", "seed"))
+    group = {c: part[c].combine_chunks().dictionary_encode() for c in ("model", "label")}
+    labels: dict[str, LabelScores] = {}
+    for i, label in enumerate(group["label"].dictionary.to_pylist()):
+        of_label = group["label"].indices.to_numpy() == i
+        entry = labels[label] = LabelScores()
+        for j, model in enumerate(group["model"].dictionary.to_pylist()):
+            of_model = of_label & (group["model"].indices.to_numpy() == j)
+            places = [np.flatnonzero(of_model & (seed == s)) for s in np.unique(seed[of_model])]
+            entry.rankings[model] = [stats.Ranking.of(target[p], score[p], code[p]) for p in places]
+            entry.images, entry.patients = len(places[0]), len(np.unique(code[places[0]]))
+            entry.positives = len(np.unique(code[places[0]][target[places[0]] == 1]))
+    return labels, len(names)
+
+
+def _bootstrap(
+    labels: dict[str, LabelScores], patients: int, seeds: int, resamples: int, tick: Callable[[int, int], None]
+) -> dict[str, dict[str, Measured]]:
+    """Model -> label -> value and draws; every model and label under the same draws of patients and seed."""
+    models = list(dict.fromkeys(m for label in labels.values() for m in label.rankings))
+    draws = {m: {name: np.empty((2, resamples)) for name in labels} for m in models}
+    done = 0
+    for counts, taken in stats.draw_patients(patients, seeds, resamples):
+        for seed in np.unique(taken):
+            columns = np.flatnonzero(taken == seed)
+            weights = np.ascontiguousarray(counts[:, columns])
+            for name, label in labels.items():
+                for model, rankings in label.rankings.items():
+                    draws[model][name][:, done + columns] = rankings[seed].measure(weights)
+        done += len(taken)
+        tick(done, resamples)
+    out: dict[str, dict[str, Measured]] = {}
+    for model in models:
+        values = {n: np.mean([r.value() for r in label.rankings[model]], 0) for n, label in labels.items()}
+        out[model] = {name: Measured(values[name], draws[model][name]) for name in labels}
+        out[model][MACRO] = Measured(
+            np.mean(list(values.values()), 0), _mean_of_defined(np.stack(list(draws[model].values())))
+        )
+    return out
+
+
+def _mean_of_defined(draws: np.ndarray) -> np.ndarray:
+    """Mean over labels [L, 2, R] -> [2, R] of those a draw left both classes of; nan where it left none."""
+    defined = np.isfinite(draws)
+    count = defined.sum(0)
+    return np.where(count > 0, np.where(defined, draws, 0).sum(0) / np.maximum(count, 1), np.nan)
+
+
+def _values(
+    task: str, measured: dict[str, dict[str, Measured]], counts: dict[str, dict[str, int]]
+) -> list[dict[str, Any]]:
+    return [
+        _row(model, None, task, label, metric, m.value[i], m.draws[i], None, counts[label])
+        for model, by_label in measured.items()
+        for label, m in by_label.items()
+        for i, metric in enumerate(stats.METRICS)
+    ]
+
+
+def _differences(
+    task: str,
+    model: str,
+    baseline: str,
+    measured: dict[str, dict[str, Measured]],
+    counts: dict[str, dict[str, int]],
+) -> list[dict[str, Any]]:
+    rows = []
+    for i, metric in enumerate(stats.METRICS):
+        ours, theirs = measured[model], measured[baseline]
+        draws = {label: ours[label].draws[i] - theirs[label].draws[i] for label in ours}
+        p = {label: stats.two_sided_p(d) for label, d in draws.items()}
+        labels = [label for label in ours if label != MACRO]
+        p |= dict(zip(labels, stats.holm(np.array([p[label] for label in labels])).tolist(), strict=True))
+        for label in ours:
+            value = ours[label].value[i] - theirs[label].value[i]
+            rows.append(_row(model, baseline, task, label, metric, value, draws[label], p[label], counts[label]))
+    return rows
+
+
+def _row(
+    model: str,
+    baseline: str | None,
+    task: str,
+    label: str,
+    metric: str,
+    value: float,
+    draws: np.ndarray,
+    p: float | None,
+    counts: dict[str, int],
+) -> dict[str, Any]:
+    low, high = stats.interval(draws)
+    names = {"model": model, "baseline": baseline, "task": task, "label": label, "metric": metric}
+    return {**names, "value": float(value), "low": low, "high": high, "p": p, **counts}
+
+
+def _counts(label: LabelScores) -> dict[str, int]:
+    return {"images": label.images, "patients": label.patients, "positives": label.positives}
+
+
+def _macro_counts(part: pa.Table) -> dict[str, int]:
+    """Images and patients scored on any label, and patients positive on any."""
+    positive = part.filter(pc.field("target") == 1)
+    columns = {"images": part["image"], "patients": part["patient"], "positives": positive["patient"]}
+    return {name: len(pc.unique(column)) for name, column in columns.items()}

@@ -1,0 +1,152 @@
+"""Stage `evaluate`: features once per model, probes on them, scores, statistics, report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import tables
+from pipelines.cohort import Cohort
+from pipelines.contract import BadInput, RunFolder
+from pipelines.evaluate import answer, features, probe, report, results
+from pipelines.evaluate.leakage import check_leakage
+from pipelines.evaluate.models import Contest, Model, open_contest
+from pipelines.evaluate.spec import Spec
+from pipelines.evaluate.tasks import Images, Question, frontal_images, questions, why_not
+from pipelines.keys import SPLITS
+
+FULL_PROTOCOL_SEEDS = 3
+
+
+def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
+    """Evaluate models x tasks on the cohort's test split; writes scores, results and report.html."""
+    cohort = Cohort.open(spec.cohort)
+    contest = open_contest(spec)
+    check_leakage(cohort, contest.all)
+    images = frontal_images(cohort)
+    asked = questions(cohort, images, spec.tasks)
+    reasons = [why_not(q, images, spec.minimum_positives) for q in asked]
+    not_scored = [r for r in reasons if r]
+    scored = [q for q, r in zip(asked, reasons, strict=True) if not r]
+    if not scored:
+        raise BadInput(
+            f"No label has {spec.minimum_positives} positive test patients and both classes to learn from; "
+            "evaluate on a larger cohort or lower minimum_positives."
+        )
+    scores = _score_all(spec, run, cohort, contest, images, scored)
+    tables.write_table(run.root / "scores.parquet", scores, tables.SCORES)
+    run.artifact("scores", run.root / "scores.parquet")
+
+    def tick(done: int, total: int) -> None:
+        run.check_stop()
+        run.progress(done, total, "bootstrap draws")
+
+    rows = results.analyse(scores, list(contest.pairs), spec.resamples, tick)
+    tables.write_table(run.root / "results.parquet", rows, tables.RESULTS)
+    run.artifact("results", run.root / "results.parquet")
+    result = _result(spec, cohort, contest, images, rows, not_scored)
+    report.write(run.root / "report.html", rows, result)
+    run.artifact("report", run.root / "report.html")
+    return result
+
+
+def _score_all(
+    spec: Spec, run: RunFolder, cohort: Cohort, contest: Contest, images: Images, scored: list[Question]
+) -> pa.Table:
+    """The score table of all models; a model whose part stands is not computed again."""
+    stored = {m.name: features.extract(m, cohort, images.rows, spec.device, run) for m in contest.all}
+    parts = []
+    for model in contest.all:
+        path = run.root / "parts" / f"{model.digest[:16]}-{cohort.digest[:16]}.parquet"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            tables.write_table(path, _score(spec, run, model, stored[model.name], images, scored), tables.SCORES)
+        parts.append(pq.read_table(path, schema=tables.SCORES))
+    return pa.concat_tables(parts)
+
+
+def _score(
+    spec: Spec, run: RunFolder, model: Model, stored: np.ndarray, images: Images, scored: list[Question]
+) -> pa.Table:
+    """Probe scores of one model: every label under every seed, on the test images whose label is known."""
+    train, validation, test = (images.of(split) for split in SPLITS)
+    columns: dict[tuple[int, str, str], pa.Table] = {}
+    seeds = sorted(set(spec.seeds))
+    for seed in seeds:
+        chosen = train[probe.subsample(images.patient[train], seed)]
+        x_train, x_validation, x_test = probe.standardise(stored[chosen], stored[validation], stored[test])
+        for question in scored:
+            run.check_stop()
+            learn = probe.Part(x_train, question.target[chosen], images.patient[chosen])
+            choose = probe.Part(x_validation, question.target[validation], images.patient[validation])
+            known = np.isfinite(question.target[test])
+            odds, _ = probe.probe(learn, choose, x_test[known], spec.minimum_positives)
+            at = test[known]
+            columns[(seed, question.task, question.label)] = _table(model, question, seed, images, at, odds)
+            run.progress(len(columns), len(scored) * len(seeds), f"probes on {model.name}")
+    # Sorted by task and label first, so that the table reads as the report does.
+    ordered = [columns[(seed, q.task, q.label)] for q in scored for seed in seeds]
+    return pa.concat_tables(ordered)
+
+
+def _table(model: Model, question: Question, seed: int, images: Images, at: np.ndarray, odds: np.ndarray) -> pa.Table:
+    n = len(at)
+    columns = {
+        "model": pa.repeat(model.name, n),
+        "task": pa.repeat(question.task, n),
+        "label": pa.repeat(question.label, n),
+        "seed": pa.repeat(pa.scalar(seed, pa.int32()), n),
+        "image": images.rows[at],
+        "patient": pa.array(images.patient[at].tolist(), pa.string()),
+        "target": question.target[at].astype(np.int8),
+        "score": odds.astype(np.float32),
+    }
+    return pa.table(columns, schema=tables.SCORES)
+
+
+def _result(
+    spec: Spec,
+    cohort: Cohort,
+    contest: Contest,
+    images: Images,
+    rows: list[dict[str, Any]],
+    not_scored: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What `result.json` and the report say."""
+    splits = {
+        split: {"images": len(at), "patients": len(set(images.patient[at]))}
+        for split, at in ((split, images.of(split)) for split in SPLITS)
+    }
+    settings = spec.model_dump(mode="json", include={"tasks", "seeds", "resamples", "minimum_positives"})
+    said = answer.sentences(rows, spec.tasks, contest.pairs)
+    return {
+        "answer": " ".join(said.values()) or answer.without_baseline(rows),
+        "protocol": "full" if len(set(spec.seeds)) >= FULL_PROTOCOL_SEEDS else "below",
+        "practice": cohort.practice or any(m.card.practice for m in contest.all),
+        "looks": 1,
+        "cohort": {
+            "digest": cohort.digest,
+            "practice": cohort.practice,
+            "policies": list(cohort.policies),
+            "splits": splits,
+        },
+        "models": [_lineage(m, "model") for m in contest.models] + [_lineage(m, "baseline") for m in contest.baselines],
+        "comparisons": [
+            {"model": pair[0], "baseline": pair[1], "words": words, "sentence": said[pair]}
+            for pair, words in contest.pairs.items()
+        ],
+        "tasks": answer.nested(rows),
+        "differences": [row for row in rows if row["baseline"]],
+        "verdicts": answer.verdicts(rows),
+        "not_scored": not_scored,
+        "settings": settings,
+    }
+
+
+def _lineage(model: Model, role: str) -> dict[str, Any]:
+    """What the lineage table and the platform need of a card; the settings of the run stay with the model."""
+    card = model.card.model_dump(mode="json", exclude={"name", "spec", "metrics"})
+    return {"name": model.name, "role": role, "family": model.family, **card}

@@ -1,0 +1,53 @@
+"""What the one training loop asks of an objective."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.pretrain.sampler import Batch
+
+
+class Task(Protocol):
+    """An objective with its models and its way to read samples."""
+
+    name: str
+    """Of the encoder."""
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Forward and backward of this rank's share, micro-batch by micro-batch.
+
+        Leaves in the trainable parameters gradients whose mean over ranks is the gradient of the global batch's loss.
+        Returns scalars to report, `loss` among them, already the same on every rank.
+        """
+        ...
+
+    def after_step(self, step: int) -> None:
+        """After the optimiser's step: EMA teacher, centres, clamps."""
+        ...
+
+    def trainable(self) -> dict[str, nn.Module]:
+        """Modules by part (`backbone`, `head`)."""
+        ...
+
+    def moves(self, part: str, step: int) -> bool:
+        """Whether a part (also `last_layer`) is trained at this step; else its learning rate is 0."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs and the optimiser does not hold."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def write(self, folder: Path) -> None:
+        """Write the weights to keep into a model folder."""
+        ...
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 where asked for; losses and norms stay in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

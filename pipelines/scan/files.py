@@ -1,0 +1,74 @@
+"""Which files an export holds and what each is by its place: DICOM objects, or the tables that may lie beside them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path, PurePosixPath
+
+from pipelines.contract import BadInput
+
+
+def list_files(export: Path) -> list[str]:
+    """Relative POSIX paths of everything below `export` that is no folder, sorted.
+
+    Links are listed, never descended into; `inside` decides whether one may be read. BadInput when the folder is
+    missing, cannot be read or holds no file.
+    """
+    if not export.is_dir():
+        raise BadInput(f"The export folder {export.name} does not exist; check the path you gave.")
+
+    def refuse(_: OSError) -> None:
+        raise BadInput("A folder of the export cannot be read; give this account the right to read all of it.")
+
+    found = []
+    for folder, folders, files in os.walk(export, onerror=refuse):
+        base = Path(folder)
+        linked = [name for name in folders if (base / name).is_symlink()]
+        found += [(base / name).relative_to(export).as_posix() for name in [*files, *linked]]
+    if not found:
+        raise BadInput(f"The export folder {export.name} holds no file; check the path you gave.")
+    return sorted(found)
+
+
+def inside(export: Path, path: Path) -> bool:
+    """Whether `path` is an ordinary file that, links resolved, lies in the export."""
+    try:
+        real = path.resolve(strict=True)
+        return real.is_relative_to(export.resolve()) and stat.S_ISREG(real.stat().st_mode)
+    except (OSError, RuntimeError):
+        return False
+
+
+def table_kind(relative: str) -> str | None:
+    """`report`, `label` or `mask` by the agreed top-level places; None for everything that must prove to be DICOM."""
+    match PurePosixPath(relative.lower()).parts:
+        case ("reports.csv",):
+            return "report"
+        case ("labels.csv",):
+            return "label"
+        case ("lines.jsonl",):
+            return "mask"
+        case ("hl7", name) if name.endswith(".hl7"):
+            return "report"
+        case ("lung_masks", name) | ("masks", _, name) if name.endswith(".png"):
+            return "mask"
+    return None
+
+
+def require_apart(export: Path, root: Path) -> None:
+    """BadInput when the run folder lies in the export, or the export in the run folder."""
+    source, out = export.resolve(), root.resolve()
+    if out.is_relative_to(source) or source.is_relative_to(out):
+        raise BadInput("The run folder and the export lie in one another; give a run folder elsewhere.")
+
+
+def remove_half_written(root: Path) -> None:
+    """Remove what an interrupted run left. Images are written below `tmp` only, tables under a name ending in .part."""
+    shutil.rmtree(root / "tmp", ignore_errors=True)
+    for folder in ("inventory", "parts", "vault", "masks"):
+        for half in (root / folder).rglob(".*.part"):
+            half.unlink()
+    for half in root.glob(".*.part"):
+        half.unlink()

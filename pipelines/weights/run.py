@@ -1,0 +1,89 @@
+"""Stage `import`: verify open weights in their published layout and copy them into a model folder RUN/model.
+
+From a local path only, never from a network, and from safetensors only. Ends with `result.json`
+{encoder, model, weights_sha256, head}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.contract import BadInput, RunFolder, read_json
+from pipelines.encoders import export, mi2, vit
+from pipelines.encoders.folder import ModelCard, new_model_folder, read_card
+from pipelines.encoders.strict import check_keys, load_strict, read_safetensors
+from pipelines.encoders.tokens import Tokenizer
+from pipelines.weights.published import find_mi2, find_rad_dino, read_clip_tokenizer
+from pipelines.weights.spec import Spec
+
+MODEL = "model"
+# Public sets the released weights were trained on: an evaluation on one of them is contaminated.
+SEEN = {
+    "rad-dino": ("MIMIC-CXR", "CheXpert", "NIH ChestX-ray14", "PadChest", "BRAX"),
+    "mi2": ("MIMIC-CXR", "NIH ChestX-ray14", "CheXpert", "IRMA 2009", "RSNA Bone Age", "MURA"),
+}
+NAMES = {"rad-dino": "RAD-DINO open weights", "mi2": "MedImageInsight open weights"}
+
+
+def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
+    """See the module. BadInput names missing, surplus and misshapen keys."""
+    folder = run.root / MODEL
+    card = ModelCard(name=NAMES[spec.family], encoder=spec.family, kind="open-weight", seen=SEEN[spec.family])
+    head = import_rad_dino(spec.source, folder, card) if spec.family == "rad-dino" else None
+    if spec.family == "mi2":
+        import_mi2(spec.source, folder, card)
+    if head is False:
+        run.log("There is no dino_head.safetensors beside the weights; training will begin with a new head.", "warning")
+    run.artifact(MODEL, folder)
+    digest = read_card(folder).weights_sha256
+    return {"encoder": spec.family, "model": MODEL, "weights_sha256": digest, "head": head}
+
+
+def import_rad_dino(source: Path, folder: Path, card: ModelCard, size: vit.VitDims = vit.RAD_DINO) -> bool:
+    """Import a transformers folder or a dinov2-hub backbone of `size`; whether a DINO head came with it."""
+    files = find_rad_dino(source)
+    state, head_state = read_safetensors(files.weights), read_safetensors(files.head) if files.head else None
+    if files.config is not None:
+        dims = vit.dims_from_config(read_json(files.config), head_state)
+        if (dims.dim, dims.depth, dims.heads, dims.patch, dims.image) != (
+            (size.dim, size.depth, size.heads, size.patch, size.image)
+        ):
+            raise BadInput("config.json is of another size than RAD-DINO (ViT-B/14 at 518 pixels); get RAD-DINO's.")
+    tower = vit.Vit(size)
+    load_strict(tower, vit.to_hub(state) if files.transformers else state, "RAD-DINO")
+    _all_finite(state, files.weights)
+    head = None
+    if head_state is not None:
+        head = vit.DinoHead(size)
+        load_strict(head, head_state, "RAD-DINO's head")
+        _all_finite(head_state, files.weights.with_name("dino_head.safetensors"))
+    with new_model_folder(folder, card, ()) as part:
+        export.write_rad_dino(part, tower, size, head)
+    return head is not None
+
+
+def import_mi2(source: Path, folder: Path, card: ModelCard, size: mi2.Mi2Dims = mi2.MI2) -> None:
+    """Import MI2's weights of `size`, in any accepted spelling of keys, with CLIP's tokenizer."""
+    files = find_mi2(source)
+    with torch.device("meta"):
+        towers = mi2.Mi2(size)
+    wanted = towers.state_dict()
+    state = mi2.from_published(read_safetensors(files.weights), wanted)
+    check_keys(state, wanted, "MI2")
+    _all_finite(state, files.weights)
+    towers.load_state_dict(state, assign=True)
+    tokenizer = Tokenizer(read_clip_tokenizer(files), size.context)
+    if tokenizer.size > size.vocabulary:
+        raise BadInput("The tokenizer has more tokens than the weights; use the one published with the weights.")
+    with new_model_folder(folder, card, ()) as part:
+        export.write_mi2(part, towers, tokenizer)
+
+
+def _all_finite(state: dict[str, Tensor], path: Path) -> None:
+    bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise BadInput(f"{path.name} holds values that are no numbers ({bad[0]}); get the file again.")

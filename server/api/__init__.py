@@ -1,0 +1,17 @@
+"""REST under /api/v1. Routes are thin: declare a permission, call a service, shape the answer."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from server.api import cohorts, evaluations, exports, jobs, models, people, runs, session, sites
+
+PREFIX = "/api/v1"
+
+
+def router() -> APIRouter:
+    """All routes of the API."""
+    api = APIRouter(prefix=PREFIX)
+    for module in (sites, exports, cohorts, runs, models, evaluations, jobs, people, session):
+        api.include_router(module.router)
+    return api

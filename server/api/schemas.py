@@ -1,0 +1,193 @@
+"""What the API answers. Real paths and secrets have no field here, the path of an export aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Annotated, Any, Generic, Self, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+from server.access import Caller, Permission
+from server.store import models
+from server.store.paging import LIMIT, MAXIMUM
+from server.store.paging import Page as Rows
+
+Utc = Annotated[datetime, PlainSerializer(lambda t: t.isoformat(timespec="seconds") + "Z", when_used="json")]
+T = TypeVar("T")
+Row = TypeVar("Row")
+
+After = Annotated[str | None, Query(description="The `next` of the page before.", max_length=40)]
+Limit = Annotated[int, Query(ge=1, le=MAXIMUM)]
+DEFAULT_LIMIT = LIMIT
+
+
+class Out(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Page(BaseModel, Generic[T]):
+    """A page of a list, newest first; give `next` as `after` for the next one."""
+
+    items: list[T]
+    next: str | None
+
+    @classmethod
+    def of(cls, rows: Rows[Row], shape: Callable[[Row], T]) -> Page[T]:
+        return cls(items=[shape(r) for r in rows.items], next=rows.next)
+
+
+class SiteOut(Out):
+    id: str
+    name: str
+    issuer: str
+    policy: str
+    epoch: int
+    created_at: Utc
+
+
+class ExportOut(Out):
+    id: str
+    name: str
+    site_id: str
+    path: str | None
+    """Only for who may register exports: folder names of a PACS can name people."""
+    purpose: str
+    approval: str
+    retain_until: date | None
+    opt_out: bool
+    policy: str
+    practice: bool
+    state: str
+    result: dict[str, Any] | None
+    created_at: Utc
+    job: str | None = None
+
+    @classmethod
+    def of(cls, row: models.Export, caller: Caller, job: models.Job | None = None) -> ExportOut:
+        values = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
+        values["opt_out"] = row.opt_out is not None
+        values["path"] = row.path if caller.may(Permission.EXPORT_REGISTER) else None
+        return cls(**values, job=job.id if job else None)
+
+
+class ReviewOut(Out):
+    id: str
+    export_id: str
+    reviewer: str
+    verdict: str
+    comment: str
+    digest: str
+    policy_digest: str
+    created_at: Utc
+
+
+class QuarantineOut(Out):
+    counts: dict[str, int]
+    items: list[dict[str, str]]
+
+
+class WorkOut(Out):
+    """What a job makes. state: waiting | working | ready | failed."""
+
+    id: str
+    name: str
+    state: str
+    practice: bool
+    spec: dict[str, Any]
+    result: dict[str, Any] | None
+    created_at: Utc
+    job: str | None = None
+
+    @classmethod
+    def of(cls, row: Any, job: models.Job | None = None) -> Self:
+        out = cls.model_validate(row)
+        out.job = job.id if job else None
+        return out
+
+
+class CohortOut(WorkOut):
+    digest: str | None
+
+
+class RunOut(WorkOut):
+    cohort_id: str
+    encoder: str
+
+
+class ModelOut(WorkOut):
+    kind: str
+    encoder: str
+    run_id: str | None
+    digest: str | None
+
+
+class EvaluationOut(WorkOut):
+    cohort_id: str
+
+
+class JobOut(Out):
+    id: str
+    stage: str
+    resource_kind: str
+    resource_id: str
+    title: str
+    state: str
+    attempt: int
+    max_attempts: int
+    message: str
+    progress: dict[str, Any] | None
+    gpus: int
+    processes: int
+    worker: str | None
+    created_at: Utc
+    started_at: Utc | None
+    finished_at: Utc | None
+    cancel_requested_at: Utc | None
+
+
+class EventOut(Out):
+    id: int
+    time: Utc
+    kind: str
+    data: dict[str, Any]
+
+
+class UserOut(Out):
+    id: str
+    name: str
+    roles: list[str]
+    active: bool
+    created_at: Utc
+
+
+class TokenOut(Out):
+    id: str
+    user_id: str
+    name: str
+    roles: list[str]
+    created_at: Utc
+    expires_at: Utc | None
+    last_used_at: Utc | None
+
+
+class NewTokenOut(TokenOut):
+    token: str
+    """Shown this once."""
+
+
+class AuditOut(Out):
+    id: int
+    time: Utc
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    hash: str
+
+
+class Me(BaseModel):
+    name: str
+    roles: list[str]
+    permissions: list[str]

@@ -1,0 +1,29 @@
+"""The words of the audit log: subject and action."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    SETUP = "setup:complete"
+    SIGN_IN = "session:sign_in"
+    SIGN_IN_REFUSED = "session:refused"
+    SIGN_OUT = "session:sign_out"
+    USER_CREATE = "user:create"
+    USER_UPDATE = "user:update"
+    USER_PASSWORD = "user:password"  # noqa: S105
+    TOKEN_CREATE = "token:create"  # noqa: S105
+    TOKEN_REVOKE = "token:revoke"  # noqa: S105
+    SITE_CREATE = "site:create"
+    EXPORT_REGISTER = "export:register"
+    EXPORT_DESCRIBE = "export:describe"
+    EXPORT_DEIDENTIFY = "export:deidentify"
+    EXPORT_RELEASE = "export:release"
+    EXPORT_SEND_BACK = "export:send_back"
+    COHORT_BUILD = "cohort:build"
+    RUN_CREATE = "run:create"
+    MODEL_IMPORT = "model:import"
+    EVALUATION_CREATE = "evaluation:create"
+    JOB_CANCEL = "job:cancel"
+    JOB_RESUME = "job:resume"

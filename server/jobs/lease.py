@@ -1,0 +1,89 @@
+"""A lease on a job: held by renewal, fenced by its token, given back or ended by its holder.
+
+Every write of a supervisor begins with `hold`, in the same transaction: the conditional update checks the token, renews
+the lease and locks the row, so that nothing written after it can come from a holder who was replaced meanwhile.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy.orm import Session
+
+from server.jobs import finish, outbox
+from server.jobs.states import LIVE, State, move
+from server.store.models import GpuSlot, Job, now
+
+
+class LeaseLost(Exception):
+    """The job is no longer ours: another worker holds it, or it ended."""
+
+
+def clock(session: Session) -> datetime:
+    """UTC now, naive, by the clock that all workers share: the server's; SQLite lies on the one host there is."""
+    if session.get_bind().dialect.name != "postgresql":
+        return now()
+    return cast(datetime, session.scalar(select(func.timezone("UTC", func.clock_timestamp()))))
+
+
+def hold(session: Session, job_id: str, token: str, seconds: float) -> Job:
+    """Renew the lease for `seconds` and return the job, locked until the transaction ends.
+
+    Raises LeaseLost when the token is no longer the job's.
+    """
+    ours = update(Job).where(Job.id == job_id, Job.lease_token == token, Job.state.in_(LIVE))
+    renewed = session.execute(
+        ours.values(lease_expires_at=clock(session) + timedelta(seconds=seconds)),
+        execution_options={"synchronize_session": False},
+    )
+    if cast("CursorResult[object]", renewed).rowcount != 1:
+        raise LeaseLost(f"The lease on job {job_id} is no longer held.")
+    return session.get_one(Job, job_id, populate_existing=True)
+
+
+def end(session: Session, job: Job, state: State, message: str) -> None:
+    """The job is over: succeeded, failed or canceled. The caller has locked the row."""
+    move(job, state)
+    job.message = _sentence(message)
+    job.finished_at = now()
+    _let_go(job)
+    if state is not State.SUCCEEDED:
+        finish.fail(session, job)
+
+
+def give_back(session: Session, job: Job, message: str, *, refund: bool = False) -> None:
+    """The attempt ended without an outcome that counts. The caller has locked the row.
+
+    A canceling job is canceled, any other queued again while attempts are left. `refund` is for a worker that stopped
+    in good order: its attempt is not counted.
+    """
+    if job.state == State.CANCELING:
+        return end(session, job, State.CANCELED, "Canceled.")
+    job.attempt -= refund
+    if job.attempt >= job.max_attempts:
+        return end(session, job, State.FAILED, f"{message} It was tried {job.attempt} times.")
+    move(job, State.QUEUED)
+    job.message = _sentence(message)
+    _let_go(job)
+    outbox.add(session, job)
+
+
+def free_slots(session: Session, job_id: str, host: str) -> None:
+    """Free the GPUs of `host` that the job held. Only for whoever has seen that no process of it lives there."""
+    session.execute(update(GpuSlot).where(GpuSlot.job_id == job_id, GpuSlot.host == host).values(job_id=None))
+
+
+def _let_go(job: Job) -> None:
+    job.lease_token = job.lease_expires_at = job.pid = None
+
+
+def _sentence(text: str) -> str:
+    """Text as every database takes it: no NUL, no half of a surrogate pair, no novel."""
+    return text.replace("\0", "").encode(errors="replace").decode()[:2000]
+
+
+def epoch(seconds: float) -> datetime:
+    """UTC, naive, of a POSIX time."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)

@@ -1,0 +1,1 @@
+"""Passwords, tokens, sessions, cross-site checks and response headers."""

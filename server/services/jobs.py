@@ -1,0 +1,26 @@
+"""Jobs as people see them: cancel, resume, and what a stage said. The pattern itself is server.jobs."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from server.access import CONTROLS, Caller
+from server.audit import Action, record
+from server.jobs import service
+from server.store.models import Job
+
+
+def cancel(session: Session, caller: Caller, job: Job) -> Job:
+    """Cancel a queued job, or ask the supervisor of a running one to."""
+    caller.require(CONTROLS[job.resource_kind])
+    service.cancel(session, job)
+    record(session, caller, Action.JOB_CANCEL, f"job:{job.id}", resource=f"{job.resource_kind}:{job.resource_id}")
+    return job
+
+
+def resume(session: Session, caller: Caller, job: Job) -> Job:
+    """Queue a failed or canceled job again; it goes on from what its folder holds."""
+    caller.require(CONTROLS[job.resource_kind])
+    service.resume(session, job)
+    record(session, caller, Action.JOB_RESUME, f"job:{job.id}", resource=f"{job.resource_kind}:{job.resource_id}")
+    return job

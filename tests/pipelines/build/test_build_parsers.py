@@ -1,0 +1,95 @@
+"""Views, ages, body parts and report sections as they come from real devices and people."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes
+
+from pipelines.build.select import read_age, read_view
+from pipelines.build.texts import split_sections
+
+
+def view(text: str | None, code: str | None = None) -> str:
+    ds = Dataset()
+    if text is not None:
+        ds.ViewPosition = text
+    if code:
+        item = Dataset()
+        item.CodeValue = code
+        ds.ViewCodeSequence = Sequence([item])
+    return read_view(ds)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PA", "PA"),
+        ("AP SUPINE", "AP"),
+        ("AP_ERECT", "AP"),
+        ("LL", "LATERAL"),
+        ("LATERAL", "LATERAL"),
+        ("L", "LATERAL"),
+        ("LAO", "other"),
+        ("RPO", "other"),
+        ("", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_view_positions(text: str | None, expected: str) -> None:
+    assert view(text) == expected
+
+
+def test_view_codes_of_the_standard() -> None:
+    """pydicom's transcription of CID 4010 is the oracle."""
+    assert view(None, codes.CID4010.PosteroAnterior.value) == "PA"
+    assert view(None, codes.CID4010.AnteroPosterior.value) == "AP"
+    assert view(None, codes.CID4010.LeftLateral.value) == "LATERAL"
+    assert view(None, codes.CID4010.RightAnteriorOblique.value) == "unknown"
+    assert view("PA", codes.CID4010.AnteroPosterior.value) == "PA"
+
+
+@pytest.mark.parametrize(
+    ("text", "years"),
+    [("045Y", 45), ("090Y", 90), ("097Y", 90), ("017M", 1), ("216M", 18), ("010D", 0), ("060W", 1), ("45", None)],
+)
+def test_ages(text: str, years: int | None) -> None:
+    assert read_age(text) == years
+
+
+@given(st.text(max_size=6))
+def test_an_age_is_years_or_nothing(text: str) -> None:
+    age = read_age(text)
+    assert age is None or 0 <= age <= 90
+
+
+def test_sections_by_heading() -> None:
+    text = (
+        "PATIENT: [NAME]  MRN: [ID]\nHISTORY: Cough.\nFINDINGS: Heart normal. Note: rotated film.\n"
+        "No effusion.\nIMPRESSION: No acute disease.\nElectronically signed by [NAME], MD on [DATE].\n"
+    )
+    assert split_sections(text) == ("Heart normal. Note: rotated film.\nNo effusion.", "No acute disease.")
+
+
+def test_headings_on_one_line_and_in_small_letters() -> None:
+    assert split_sections("Findings: Clear lungs. Impression: Normal.") == ("Clear lungs.", "Normal.")
+    assert split_sections("Technique: AP.\nConclusion:\nOedema.") == ("", "Oedema.")
+
+
+def test_a_report_without_headings_is_all_findings() -> None:
+    assert split_sections(" Clear lungs. ") == ("Clear lungs.", "")
+
+
+def test_a_closing_paragraph_is_no_finding() -> None:
+    text = "FINDINGS: Clear.\nIMPRESSION: Normal.\nFindings were discussed with Dr. [NAME] by telephone."
+    assert split_sections(text) == ("Clear.", "Normal.")
+
+
+@given(st.text())
+def test_sections_hold_only_words_of_the_report(text: str) -> None:
+    findings, impression = split_sections(text)
+    for part in (findings, impression):
+        assert all(word in text for word in part.split())

@@ -1,0 +1,132 @@
+"""A control plane with users of every role, and what stands in for the stages: their finished folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from pipelines import tables
+from server.access import COMMAND_LINE, Role
+from server.app import create_app
+from server.client import Client
+from server.jobs import finish
+from server.services import people
+from server.settings import Settings
+from server.store.db import Database
+from server.store.models import Audit, Export, Job, User
+
+PASSWORD = "a long enough password"
+
+
+class House:
+    """Everything below `folder`: data root, export root `pacs`, weights root `weights`."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        for name in ("pacs", "weights"):
+            (folder / name).mkdir()
+        values: dict[str, Any] = {
+            "data": folder / "data",
+            "export_roots": [folder / "pacs"],
+            "weights_roots": [folder / "weights"],
+        }
+        self.settings = Settings(**(values | settings))
+        self.app: FastAPI = create_app(self.settings)
+        self.db: Database = self.app.state.database
+        self._tokens: dict[tuple[str, ...], str] = {}
+
+    def close(self) -> None:
+        self.db.engine.dispose()
+
+    def token(self, *roles: Role) -> str:
+        """A token of a service account with these roles."""
+        key = tuple(sorted(roles))
+        if key not in self._tokens:
+            with self.db.session() as session:
+                name = "service " + " ".join(key)
+                user = people.create_user(session, COMMAND_LINE, name=name, roles=list(key))
+                self._tokens[key] = people.create_token(session, COMMAND_LINE, name="t", roles=list(key), user=user)[1]
+        return self._tokens[key]
+
+    def http(self, *roles: Role) -> TestClient:
+        """A client by token; anonymous without roles."""
+        headers = {"Authorization": f"Bearer {self.token(*roles)}"} if roles else {}
+        return TestClient(self.app, base_url=self.settings.url, headers=headers, raise_server_exceptions=False)
+
+    def client(self, *roles: Role) -> Client:
+        """The typed client by token; all roles when none is named."""
+        return Client(self.settings.url, http=self.http(*(roles or tuple(Role))))
+
+    def person(self, name: str = "ada", *roles: Role) -> User:
+        """A user with PASSWORD."""
+        with self.db.session() as session:
+            roles_ = list(roles) or [Role.RESEARCHER]
+            return people.create_user(session, COMMAND_LINE, name=name, roles=roles_, password=PASSWORD)
+
+    def export_folder(self, name: str = "export") -> Path:
+        folder = self.folder / "pacs" / name
+        folder.mkdir()
+        return folder
+
+    def audit_rows(self) -> int:
+        with self.db.reading() as session:
+            return session.query(Audit).count()
+
+    def job(self, id_: str) -> Job:
+        with self.db.reading() as session:
+            return session.get_one(Job, id_)
+
+    def finish(self, job_id: str, result: dict[str, Any] | None = None, state: str = "succeeded") -> None:
+        """What a worker does at the end of a job, by way of the same function."""
+        with self.db.session() as session:
+            job = session.get_one(Job, job_id)
+            job.state = state
+            if state == "succeeded":
+                finish.apply(session, job, result or {}, self.settings.root)
+            else:
+                finish.fail(session, job)
+
+    def deidentified(self, client: Client, name: str = "export", practice: bool = False, **given: Any) -> Export:
+        """An export that waits for review."""
+        sites = client.request("GET", "/sites")["items"]
+        site = sites[0]["id"] if sites else client.create_site("Main").id
+        given = {"purpose": "study", "approval": "EK-1"} | given
+        export = client.register(site, self.export_folder(name), name, **given)
+        job = client.deidentify(export.id)
+        write_deidentified(self.settings.root / self.job(job.id).folder)
+        self.finish(job.id, {"practice": practice, "counts": {"images_written": 2}})
+        with self.db.reading() as session:
+            return session.get_one(Export, export.id)
+
+    def cohort(self, client: Client, *exports: str) -> str:
+        """A cohort that is ready."""
+        cohort = client.build("cohort", list(exports))
+        self.finish(cohort.job or "", {"digest": "c" * 64, "practice": False})
+        return cohort.id
+
+    def run_models(self, client: Client, cohort: str) -> str:
+        """A finished run with a model folder; returns its id."""
+        run = client.pretrain("run", cohort, "mi2-tiny", budget=8, batch=4)
+        for name in ("model", "start"):
+            folder = self.settings.root / f"runs/{run.id}/{name}"
+            folder.mkdir(parents=True)
+            (folder / "card.json").write_text(json.dumps({"weights_sha256": "d" * 64}))
+        self.finish(run.job or "", {"steps": 2})
+        return run.id
+
+
+def write_deidentified(folder: Path, policy: str = "p" * 64) -> None:
+    """A finished de-identified folder, as far as the control plane reads one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    blank = dict.fromkeys(tables.MANIFEST.names)
+    rows = [blank | {"source_id": f"{n:032x}", "kind": "image", "state": "written", "policy": policy} for n in range(2)]
+    rows.append(blank | {"source_id": "f" * 32, "kind": "image", "state": "quarantined", "reason": "unreadable"})
+    tables.write_table(folder / "manifest.parquet", rows, tables.MANIFEST)
+    tables.write_table(folder / "patients.parquet", [], tables.PATIENTS)
+    (folder / "quarantine.csv").write_text(
+        "source_id,reason,detail\n" + "f" * 32 + ",unreadable,not a DICOM file\n" + "e" * 32 + ",conflict,\n"
+    )

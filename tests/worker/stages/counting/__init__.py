@@ -1,0 +1,1 @@
+"""A stage that counts, for the tests of the worker."""

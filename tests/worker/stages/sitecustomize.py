@@ -1,0 +1,5 @@
+"""Imported by every Python process of these tests, whose PYTHONPATH holds this folder: registers the test stage."""
+
+from pipelines import contract
+
+contract.STAGES["counting"] = "counting"
