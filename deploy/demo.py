@@ -198,7 +198,7 @@ def _score(settings: Settings, exported: Any, export: Path, key: Path, clock: Cl
         "deid": str(settings.root / "deid" / exported.id),
         "export": str(export),
         "key": str(key),
-        "secret": str(settings.derivation_secret(exported.site)),
+        "secret": str(settings.derivation_secret(exported.site_id)),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_suffix(".spec.json")

@@ -38,22 +38,35 @@ NO_TELEMETRY: TelemetryConfig = {
 
 
 def prepare(settings: Settings) -> str | None:
-    """Everything a first start makes: data root, keys, database. Returns the set-up link while there is no user."""
-    settings.root.mkdir(parents=True, exist_ok=True)
-    settings.secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    signing.ensure_key_pair(settings)
-    if not settings.vault_key.exists():
-        try:
-            create_vault_key(settings.vault_key)
-        except BadInput:
-            if not settings.vault_key.exists():  # else another process was first
-                raise
+    """Everything a first start makes: data root, keys, database. Returns the set-up link while there is no user.
+
+    BadInput when a folder cannot be written or the database does not answer.
+    """
+    try:
+        settings.root.mkdir(parents=True, exist_ok=True)
+        settings.secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        signing.ensure_key_pair(settings)
+        _ensure_vault_key(settings)
+    except OSError as error:
+        raise BadInput(
+            f"{error.filename or settings.root} cannot be written; check INTRAMURAL_DATA, INTRAMURAL_SECRETS, "
+            "INTRAMURAL_RELEASE_KEY and who may write there."
+        ) from None
     migrate.upgrade(settings.database)
     db = Database(settings.database)
     try:
         return ensure_setup_link(db, settings)
     finally:
         db.engine.dispose()
+
+
+def _ensure_vault_key(settings: Settings) -> None:
+    if not settings.vault_key.exists():
+        try:
+            create_vault_key(settings.vault_key)
+        except BadInput:
+            if not settings.vault_key.exists():  # else another process was first
+                raise
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -97,6 +97,8 @@ def translate(error: Exception) -> Problem | None:
         return _from_http(error)
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return NoSpace("No space is left in the data root; free some and try again.")
+    if isinstance(error, IntegrityError):
+        return Conflict("Somebody else did the same at this moment; look at what is there and try again.")
     if isinstance(error, OperationalError):
         return Unavailable("The database does not answer; try again in a moment.", headers={"Retry-After": "5"})
     return None
@@ -181,6 +183,7 @@ def install(app: FastAPI) -> None:
         RequestValidationError,
         HTTPException,
         OSError,
+        IntegrityError,
         OperationalError,
     ):
         app.add_exception_handler(kind, handle)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing
 from functools import cache
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
@@ -75,9 +76,9 @@ def _annotation(info: FieldInfo, kind: str | None) -> Any:
     others = tuple(m for m in info.metadata if not isinstance(m, Ref))
     annotation: Any = info.annotation
     if kind is not None:
-        single = Name if kind == "weights" else Id
+        single: Any = Name if kind == "weights" else Id
         if typing.get_origin(annotation) is tuple:
-            annotation = tuple[single, ...]
+            annotation = GenericAlias(tuple, (single, ...))
         else:
             annotation = single | None if type(None) in typing.get_args(annotation) else single
     return Annotated[annotation, *others] if others else annotation
@@ -139,7 +140,7 @@ def _path(session: Session, kind: str, id_: str, caller: Caller, settings: Setti
         if kind == "deid":
             raise Conflict(f"The export {id_} is not released; a privacy officer must review and release it first.")
         raise Conflict(f"The {kind} {id_} is not ready; wait for its job to finish.")
-    return settings.root / row.folder
+    return settings.root / str(row.folder)
 
 
 def _refuse_paths(name: str, value: Any) -> None:

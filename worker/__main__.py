@@ -96,6 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     if unknown := set(queues) - set(QUEUES):
         parser.error(f"there is no queue {', '.join(sorted(unknown))}; choose from {', '.join(QUEUES)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    for chatty in ("celery", "kombu"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     worker = Worker(Settings() if given.slots is None else Settings(slots=given.slots), queues)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.stop)

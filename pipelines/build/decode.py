@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, apply_windowing
 
 from pipelines.cohort.writer import stored_shape
 
@@ -67,7 +69,7 @@ def _window(ds: Dataset, stored: np.ndarray, values: np.ndarray) -> tuple[np.nda
             table = apply_voi_lut(entries, ds)
             return apply_voi_lut(values, ds), float(table.min()), float(table.max()), "voi_lut"
         if ds.get("WindowCenter") not in (None, "") and ds.get("WindowWidth") not in (None, ""):
-            center, width = (float(_first(ds.get(name))) for name in ("WindowCenter", "WindowWidth"))
+            center, width = (_first(ds.get(name)) for name in ("WindowCenter", "WindowWidth"))
             # The ends of the window function, whatever it is (LINEAR, LINEAR_EXACT or SIGMOID).
             ends = apply_windowing(np.array([center - 100 * width, center + 100 * width]), ds)
             return apply_windowing(values.astype(np.float64), ds), float(ends[0]), float(ends[1]), "window"
@@ -82,5 +84,5 @@ def _window(ds: Dataset, stored: np.ndarray, values: np.ndarray) -> tuple[np.nda
     return values, float(low), float(high), "percentile"
 
 
-def _first(value: object) -> object:
-    return value[0] if hasattr(value, "__getitem__") and not isinstance(value, str) else value
+def _first(value: Any) -> float:
+    return float(value[0] if hasattr(value, "__getitem__") and not isinstance(value, str) else value)

@@ -156,10 +156,10 @@ def _exposure(ds: Dataset) -> str | None:
     events = [str(uid) for uid in _values(ds.get("IrradiationEventUID"))]
     if len(events) == 1:
         return events[0]
-    if moment := str(ds.get("AcquisitionDateTime") or ""):
-        return moment if len(moment) >= 14 else None
-    day, time = str(ds.get("AcquisitionDate") or ""), str(ds.get("AcquisitionTime") or "")
-    return day + time if day and len(time) >= 6 else None
+    moment = str(ds.get("AcquisitionDateTime") or "")
+    moment = moment or str(ds.get("AcquisitionDate") or "") + str(ds.get("AcquisitionTime") or "")
+    # A policy may put midnight in place of every time: that tells no two exposures apart.
+    return moment if len(moment) >= 14 and moment[8:].strip("0.") else None
 
 
 def _is_chest(ds: Dataset) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 
 SECTIONS = {
     "findings": "findings",
@@ -29,10 +28,11 @@ def split_sections(text: str) -> tuple[str, str]:
     """Findings and impression of a report; the whole text is the findings when neither heading stands in it."""
     found = list(HEADING.finditer(text))
     parts: dict[str, list[str]] = {"findings": [], "impression": []}
-    for match, after in pairwise([*found, None]):
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    for match, end in zip(found, ends, strict=False):
         section = SECTIONS.get((match[1] or match[2]).strip().lower())
         if section:
-            body = text[match.end() : after.start() if after else len(text)]
+            body = text[match.end() : end]
             parts[section].append(CLOSING.split(body, maxsplit=1)[0].strip())
     findings, impression = (" ".join(part for part in parts[name] if part) for name in ("findings", "impression"))
     return (findings, impression) if findings or impression else (text.strip(), "")

@@ -203,6 +203,8 @@ class _Walk:
             return element if is_zone(element.value) else _with(element, None)
         if element.VR in SHORT_TEXT:
             return self._mapped(element, self._clinical_only)
+        if element.VR == "CS":
+            return self._mapped(element, lambda value: value if is_term(value) else "")
         if element.VR in LONG_TEXT or element.VR == "AE" or element.VR in BULK:
             return None
         return self._default(element)

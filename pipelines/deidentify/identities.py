@@ -111,7 +111,7 @@ def _walk(ds: Dataset, found: _Found) -> None:
 
 
 def _elements(ds: Dataset) -> Iterator[Any]:
-    """Elements that can be read. One that cannot is dropped by the header engine, so nothing of it is written."""
+    """Elements that may identify somebody. Raises Quarantine for one that cannot be read: what it names is unknown."""
     from pipelines.deidentify.values import vr_of
 
     for tag in sorted(ds.keys()):
@@ -119,8 +119,11 @@ def _elements(ds: Dataset) -> Iterator[Any]:
             continue
         try:
             yield ds[tag]
-        except Exception:  # noqa: BLE001, S112 - a malformed element raises anything at all
-            continue
+        except RecursionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a malformed element raises anything at all
+            if not tag >> 16 & 1:
+                raise Quarantine("unreadable", f"{type(error).__name__} in an identifying element") from None
 
 
 def _collect(vr: str, keyword: str, texts: list[str], found: _Found) -> None:

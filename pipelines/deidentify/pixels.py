@@ -30,13 +30,19 @@ from pipelines.deidentify.pixels_codec import (
 from pipelines.deidentify.pixels_text import Region, find_text, read_text
 
 PASSES = 3
+# Side, projection and position, as radiographers mark them.
 MARKERS = frozenset(
-    ["L", "R", "LEFT", "RIGHT", "AP", "PA", "LAT", "LATERAL", "ERECT", "SUPINE", "PORTABLE", "MOBILE", "UPRIGHT", "SITTING", "SEMI", "DECUB", "LL", "RL"]
+    {"L", "R", "LEFT", "RIGHT", "AP", "PA", "LAT", "LATERAL", "LL", "RL", "ERECT", "UPRIGHT", "SITTING", "SUPINE"}
+    | {"SEMI", "DECUB", "PORTABLE", "PORT", "MOBILE", "ON", "WHEELCHAIR", "STANDING"}
 )
-LEGIBLE = 0.5  # mean confidence of a reading that means something
+LEGIBLE = 0.5  # mean confidence of a reading that means something; print is read at 0.95 and above
 MARK_LETTERS = 3
-TALL = 0.12  # of the shorter side: what is taller and says nothing is anatomy or a device
-LINE = 3.0  # length by height from which on an unread region is taken for a line of print
+SURE = 0.9
+HUGE = 0.25  # of the shorter side: no print is so tall
+TALL = 0.12  # what is taller must be read with certainty
+LINE = 3.0  # length by height from which on a small unread region is taken for a line of print
+SMALL = 0.06
+LINE_SCORE = 0.8
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class PixelCleaner:
         changed = bool(boxes) or has_stray_data(ds)
         if changed:
             replace_pixels(ds, frames, photometric)
-        return PixelResult(tuple(boxes), changed, proved=True)
+        return PixelResult(_outermost(boxes), changed, proved=True)
 
     def _clean_frame(
         self, ds: Dataset, frame: Frame, photometric: str, names: frozenset[str]
@@ -135,25 +141,27 @@ def _look(view: View, region: Region, names: frozenset[str]) -> _Seen:
     upright = region.height <= 2 * region.width
     turned = [crop] if upright else [np.ascontiguousarray(np.rot90(crop)), np.ascontiguousarray(np.rot90(crop, 3))]
     reading, confidence = max(read_text(turned), key=lambda r: r[1])
+    if not upright and confidence < SURE:
+        reading = ""  # lead letters, upright one below the other, read as a doubtful line when turned
     words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", reading).upper())
     return _Seen(region, _verdict(view.shape, region, words, confidence, names))
 
 
 def _verdict(shape: tuple[int, ...], region: Region, words: list[str], confidence: float, names: frozenset[str]) -> str:
-    letters = "".join(words)
-    long, short = max(region.width, region.height), min(region.width, region.height)
+    letters, side = "".join(words), min(shape[:2])
+    height = min(region.width, region.height)
+    if height > HUGE * side or (height > TALL * side and confidence < SURE):
+        return "nothing"
     if confidence >= LEGIBLE and letters:
         if all(w in MARKERS for w in words):
             return "mark" if len(letters) <= 2 else "nothing"
         if len(letters) > MARK_LETTERS or any(w in names for w in words):
             return "text"
-        if sum(c.isdigit() for c in letters) >= 2 and confidence >= 0.8:
-            return "text"
-        return "mark"
-    if short > TALL * min(shape[:2]):
-        return "nothing"
-    # When unsure, blank: print that cannot be read here may be read elsewhere.
-    return "text" if long >= LINE * short and region.score >= 0.7 else "mark"
+        return "text" if letters.isdigit() and len(letters) == MARK_LETTERS else "mark"
+    # When unsure, blank: print that cannot be read here may be read elsewhere. Upright letters one above the other are
+    # lead marks, and unreadable as a line.
+    line = region.width >= LINE * region.height and height <= SMALL * side and region.score >= LINE_SCORE
+    return "text" if line else "mark"
 
 
 def _same(a: Region, b: Region) -> bool:
@@ -171,6 +179,21 @@ def _adjoins(mark: Region, text: Region) -> bool:
         return False
     near = text.grown(2 * size, size // 2, (1 << 30, 1 << 30))
     return mark.left < near.right and near.left < mark.right and mark.top < near.bottom and near.top < mark.bottom
+
+
+def _outermost(boxes: list[Box]) -> tuple[Box, ...]:
+    """The boxes without those that lie within another."""
+
+    def within(a: Box, b: Box) -> bool:
+        return (
+            a != b
+            and a.frame == b.frame
+            and (b.left <= a.left and a.left + a.width <= b.left + b.width)
+            and (b.top <= a.top and a.top + a.height <= b.top + b.height)
+        )
+
+    distinct = dict.fromkeys(boxes)
+    return tuple(a for a in distinct if not any(within(a, b) for b in distinct))
 
 
 def _margin(height: int) -> int:

@@ -22,8 +22,9 @@ View = NDArray[np.uint8]
 
 CELL = 32  # the gate's raster, and the multiple of pixels that the detector wants
 STROKE = 9  # a stroke is thinner than this; thicker print is found on the smaller levels of the pyramid
-CONTRAST = 20  # grey levels of 255 by which a stroke stands out
-INK = 0.06  # share of a cell that strokes cover
+# Grey levels of 255 by which a stroke stands out, and the share of a cell that such strokes cover: much faint ink, or
+# a little of strong ink as tiny print has it.
+INK = ((24, 0.10), (48, 0.03))
 PROBABILITY = 0.3  # of a text pixel (DB, arXiv 1911.08947)
 SCORE = 0.4  # mean probability of a text region; DB's own default is 0.5
 UNCLIP = 1.6  # DB's map is shrunk text; regions grow by area * UNCLIP / perimeter
@@ -84,7 +85,7 @@ def read_text(views: list[View]) -> list[tuple[str, float]]:
     session, characters = _recogniser()
     results = []
     for view in views:
-        width = max(int(round(view.shape[1] * 48 / max(view.shape[0], 1))), 16)
+        width = max(round(view.shape[1] * 48 / max(view.shape[0], 1)), 16)
         line = cv2.resize(view, (min(width, 1600), 48), interpolation=cv2.INTER_LINEAR)
         (probabilities,) = session.run(None, {"x": _tensor(line)})
         results.append(_decode(probabilities[0], characters))
@@ -109,9 +110,12 @@ def _find_on_level(view: View) -> list[Region]:
 
 def _areas(view: View) -> list[Region]:
     """The rectangles, in whole cells, that hold everything the gate lets through and a cell around it."""
-    marked = (strokes(view) >= CONTRAST).astype(np.float32)
+    standing_out = strokes(view)
     grid = (view.shape[1] // CELL, view.shape[0] // CELL)
-    active = (cv2.resize(marked, grid, interpolation=cv2.INTER_AREA) >= INK).astype(np.uint8)
+    active = np.zeros(grid[::-1], np.uint8)
+    for contrast, share in INK:
+        marked = (standing_out >= contrast).astype(np.float32)
+        active |= cv2.resize(marked, grid, interpolation=cv2.INTER_AREA) >= share
     around = cv2.dilate(active, np.ones((3, 3), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(around, connectivity=8)
     return [Region(*(int(v) * CELL for v in stats[i][:4])) for i in range(1, count)]
@@ -127,7 +131,7 @@ def _regions(probability: NDArray[np.float32], shape: tuple[int, int]) -> list[R
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     regions = []
     for i in range(1, count):
-        left, top, width, height, area = (int(v) for v in stats[i])
+        left, top, width, height = (int(v) for v in stats[i][:4])
         if min(width, height) < 3:
             continue
         window = (slice(top, top + height), slice(left, left + width))

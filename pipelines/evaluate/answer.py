@@ -10,7 +10,8 @@ from typing import Any
 from pipelines.evaluate.results import MACRO
 
 HEADLINE = "auroc"
-TASK_WORDS = {"findings": "findings", "lines": "lines and tubes", "view": "view (a control)"}
+CONTROL = "view"
+TASK_WORDS = {"findings": "findings", "lines": "lines and tubes", CONTROL: "view"}
 
 
 def number(value: float, width: float, signed: bool = False) -> str:
@@ -56,20 +57,28 @@ def sentences(
 
 
 def _of_pair(model: str, baseline: str, rows: list[dict[str, Any]], tasks: Iterable[str]) -> str:
-    said: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        said[row["verdict"]].append(f"{TASK_WORDS[row['task']]} ({with_interval(row)})")
-    clauses = []
-    for word, phrase in (("better", f"is better than {baseline} on"), ("worse", f"is worse than {baseline} on")):
-        if said[word]:
-            clauses.append(f"{phrase} {conjunction(said[word])}")
-    if said["not shown"]:
-        phrase = "a difference is not shown on" if clauses else f"is not shown to differ from {baseline} on"
-        clauses.append(f"{phrase} {conjunction(said['not shown'])}")
+    """What matters to patients first: the control says its verdict last, whatever it is."""
+    clinical = [row for row in rows if row["task"] != CONTROL]
+    clauses = _verdict_clauses(baseline, clinical or rows)
     missing = [TASK_WORDS[task] for task in tasks if task not in {row["task"] for row in rows}]
     if missing:
         clauses.append(f"{conjunction(missing)} could not be scored")
+    if clinical:
+        said = {"better": "it is better", "worse": "it is worse", "not shown": "a difference is not shown"}
+        controls = [row for row in rows if row["task"] == CONTROL]
+        clauses += [f"on the control task, view, {said[row['verdict']]} ({with_interval(row)})" for row in controls]
     return f"{model} {'; '.join(clauses)}."
+
+
+def _verdict_clauses(baseline: str, rows: list[dict[str, Any]]) -> list[str]:
+    said: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        said[row["verdict"]].append(f"{TASK_WORDS[row['task']]} ({with_interval(row)})")
+    clauses = [f"is {word} than {baseline} on {conjunction(said[word])}" for word in ("better", "worse") if said[word]]
+    if said["not shown"]:
+        phrase = "a difference is not shown on" if clauses else f"is not shown to differ from {baseline} on"
+        clauses.append(f"{phrase} {conjunction(said['not shown'])}")
+    return clauses
 
 
 def without_baseline(rows: list[dict[str, Any]]) -> str:

@@ -69,7 +69,8 @@ def extract(model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: Ru
                     os.fsync(f.fileno())
                     write_atomic(_note(path), json.dumps(key | {"done": end}))
                 run.progress(end, len(rows), f"features of {model.name}")
-    return np.load(path, mmap_mode="r")
+    stored: np.ndarray = np.load(path, mmap_mode="r")
+    return stored
 
 
 def embed(encoder: FrozenEncoder, images: list[np.ndarray]) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.evaluate.answer import with_interval
 from pipelines.evaluate.probe import FOLDS, PENALTIES, SHARE
+from pipelines.evaluate.tasks import TITLES
 
 ABOUT = {
     "findings": "Findings named by the labels of the study, read from a frozen encoder by one linear probe a label.",
@@ -16,7 +17,7 @@ ABOUT = {
 USES = {
     "train": "training the probes",
     "validation": "choosing the penalty",
-    "test": "every number in this report",
+    "test": "every score in this report",
 }
 
 
@@ -143,9 +144,11 @@ def method(result: dict[str, Any]) -> list[str]:
 
 def limits(result: dict[str, Any]) -> list[str]:
     """What was not measured, a sentence each."""
-    asked = set(result["settings"]["tasks"])
-    left_out = [words for task, words in (("findings", "findings"), ("lines", "lines and tubes")) if task not in asked]
-    lines = [f"Not asked for in this evaluation: {', '.join(left_out)}."] if left_out else []
+    asked, found = result["settings"]["tasks"], {*result["tasks"], *(n["task"] for n in result["not_scored"])}
+    unlabelled = [TITLES[task] for task in asked if task not in found]
+    left_out = [title for task, title in TITLES.items() if task not in asked]
+    lines = [f"{', '.join(unlabelled)}: this cohort has no such label."] if unlabelled else []
+    lines += [f"Not asked for in this evaluation: {', '.join(left_out)}."] if left_out else []
     return [
         *lines,
         "Segmentation, report generation and the position of lines and tubes.",

@@ -113,7 +113,7 @@ def sample_pose(rng: np.random.Generator, view: str, anatomy: Anatomy) -> Pose:
     elif view == "PA":
         breath, spread = rng.uniform(0.93, 1.0), 0.018
         width = min(trunk * rng.uniform(1.0, 1.16), 430)
-        height = min(anatomy.height * breath + rng.uniform(75, 135), 430)
+        height = min(anatomy.height * breath + rng.uniform(90, 175), 430)
     else:
         breath, spread = rng.uniform(0.76, 0.92), 0.045
         width = min(trunk * rng.uniform(1.02, 1.28), 430)
@@ -129,7 +129,7 @@ def sample_pose(rng: np.random.Generator, view: str, anatomy: Anatomy) -> Pose:
         width=float(width),
         height=float(height),
         shift=(float(rng.normal(0, 220 * spread)), float(rng.normal(0, 4))),
-        top=-float(np.clip(spare * rng.uniform(0.36, 0.5), 30, 62)),
+        top=-float(np.clip(spare * rng.uniform(0.36, 0.5), 30, 66)),
         supine=view == "AP" and bool(rng.random() < 0.6),
     )
 

@@ -58,7 +58,9 @@ def _rib(thorax: Thorax, projector: Projector, bone: Array, side: int, number: i
     flat = projector(curve)
     part = np.linspace(0, 1, len(flat))
     mm = 1 / projector.spacing
-    width = (7.8 + 2.2 * part + rng.normal(0, 0.35)) * mm * (0.85 if number in (1, 11) else 1) * _rounded(part, 0.0, 0.1)
+    width = (
+        (7.8 + 2.2 * part + rng.normal(0, 0.35)) * mm * (0.85 if number in (1, 11) else 1) * _rounded(part, 0.0, 0.1)
+    )
     turn = int(np.argmax(np.abs(curve[:, 0])))
     lateral = thorax.pose.view == "LATERAL"
     wall, core = (0.48, 0.38) if lateral else (1.35, 1.05)
@@ -98,7 +100,13 @@ def _clavicle(thorax: Thorax, projector: Projector, bone: Array, side: int, rng:
     portable = thorax.pose.view == "AP"
     high = -14.0 if portable else 0.0
     reach = thorax.half_width + 32
-    points = [(14, 62, 36), (34, 66, 30), (0.45 * reach, 55, 16), (0.75 * reach, 25, 1), (reach, 0, -2 - rng.uniform(0, 8))]
+    points = [
+        (14, 62, 36),
+        (34, 66, 30),
+        (0.45 * reach, 55, 16),
+        (0.75 * reach, 25, 1),
+        (reach, 0, -2 - rng.uniform(0, 8)),
+    ]
     curve = spline(np.array([(side * x, y, z + high) for x, y, z in points]), 50)
     mm = 1 / projector.spacing
     part = np.linspace(0, 1, 50)
@@ -117,11 +125,21 @@ def _shoulder(thorax: Thorax, projector: Projector, bone: Array, side: int, rng:
         return projector(curve)
 
     medial, tip = inward * thorax.half_width * 0.86, inward * thorax.half_width * 1.03
-    blade = [(reach - 6, 24), (reach - 40, 14), (medial, 22), (medial + 2, 75), (tip, 138), (tip + 14, 118), (reach - 4, 52)]
+    blade = [
+        (reach - 6, 24),
+        (reach - 40, 14),
+        (medial, 22),
+        (medial + 2, 75),
+        (tip, 138),
+        (tip + 14, 118),
+        (reach - 4, 52),
+    ]
     outline = flat([*blade, blade[0]], 90)
     add_polygon(bone, outline, 0.7, 1.2 * mm)
     add_polygon(bone, ribbon(outline[12:75], 2.2 * mm), 0.6, 0.6)
-    add_tube(bone, flat([(medial + 10, 27), (reach - 55, 17), (reach - 12, 4), (reach + 14, 3)]), 8 * mm, 0.9, 0.65, 1.3 * mm)
+    add_tube(
+        bone, flat([(medial + 10, 27), (reach - 55, 17), (reach - 12, 4), (reach + 14, 3)]), 8 * mm, 0.9, 0.65, 1.3 * mm
+    )
     add_ellipse(bone, projector(np.array([[side * (reach - 16), -40, 14]]))[0], (8 * mm, 9 * mm), 0.45, 0.8 * mm)
     head = np.array([side * (reach + 14), -45, 30])
     away = 0.16 if portable else 0.45
@@ -143,15 +161,35 @@ def _spine(thorax: Thorax, projector: Projector, bone: Array, rng: np.random.Gen
         y = vertebra_depth(thorax, z)
         if lateral:
             centre = projector(np.array([[0.0, y, z]]))[0]
-            box = np.array([(-0.48, -0.5), (0, -0.44), (0.48, -0.5), (0.45, 0), (0.48, 0.5), (0, 0.44), (-0.48, 0.5), (-0.45, 0)])
+            box = np.array(
+                [(-0.48, -0.5), (0, -0.44), (0.48, -0.5), (0.45, 0), (0.48, 0.5), (0, 0.44), (-0.48, 0.5), (-0.45, 0)]
+            )
             outline = centre + box * [wide * mm, high * mm]
             add_polygon(bone, outline, 1.0, 1.2 * mm)
             add_polygon(bone, ribbon(np.r_[outline, outline[:1]], 1.6 * mm), 0.5, 0.7)
-            add_tube(bone, projector(spline(np.array([(0, y - 16, z), (0, y - 26, z + 8), (0, y - 38, z + 20)]), 12)),
-                     8 * mm, 0.45, 0.35, 1.2 * mm)
+            add_tube(
+                bone,
+                projector(spline(np.array([(0, y - 16, z), (0, y - 26, z + 8), (0, y - 38, z + 20)]), 12)),
+                8 * mm,
+                0.45,
+                0.35,
+                1.2 * mm,
+            )
             continue
-        box = np.array([(-0.5, -0.5), (-0.2, -0.47), (0.2, -0.47), (0.5, -0.5), (0.44, 0), (0.5, 0.5), (0.2, 0.47),
-                        (-0.2, 0.47), (-0.5, 0.5), (-0.44, 0)])
+        box = np.array(
+            [
+                (-0.5, -0.5),
+                (-0.2, -0.47),
+                (0.2, -0.47),
+                (0.5, -0.5),
+                (0.44, 0),
+                (0.5, 0.5),
+                (0.2, 0.47),
+                (-0.2, 0.47),
+                (-0.5, 0.5),
+                (-0.44, 0),
+            ]
+        )
         points = np.array([(bend + wide * x, y, z + high * h) for x, h in box])
         outline = projector(points)
         add_polygon(bone, outline, 0.7, 2.4 * mm)
@@ -159,7 +197,9 @@ def _spine(thorax: Thorax, projector: Projector, bone: Array, rng: np.random.Gen
         for side in (RIGHT, LEFT):
             at = projector(np.array([[bend + side * 0.34 * wide, y - 15, z - 0.08 * high]]))[0]
             add_ellipse(bone, at, (3.4 * mm, 5.2 * mm), 0.7, 0.7 * mm)
-            process = np.array([(bend + side * 0.4 * wide, y - 18, z), (bend + side * (0.5 * wide + 17), y - 24, z - 4)])
+            process = np.array(
+                [(bend + side * 0.4 * wide, y - 18, z), (bend + side * (0.5 * wide + 17), y - 24, z - 4)]
+            )
             add_tube(bone, projector(np.linspace(process[0], process[1], 6)), 8 * mm, 0.42, 0.3, 1.2 * mm)
         tip = projector(np.array([[bend + rng.normal(0, 0.8), y - 45, z + 0.62 * high]]))[0]
         add_ellipse(bone, tip, (2.6 * mm, 5.6 * mm), 0.8, 0.8 * mm)

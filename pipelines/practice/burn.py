@@ -1,4 +1,4 @@
-"""What stands in the pixels beside the patient: side markers of lead, and identifying text burned in by the modality."""
+"""What stands in the pixels beside the patient: side markers of lead, and identifying text burned in."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ def burn_text(grey: Array, lines: list[str], rng: np.random.Generator) -> list[B
     step = round(size * 1.35)
     boxes = []
     for index, line in enumerate(lines):
-        layer, (left, top) = _glyphs(line, face)
+        layer, top = _glyphs(line, face)
         high, wide = layer.shape
         x = columns - wide - 14 if right else 14
         y = (rows - (len(lines) - index) * step - 10 if low else 12 + index * step) + top
         x, y = max(min(x, columns - wide), 0), max(min(y, rows - high), 0)
-        if plate:
+        under = grey[y : y + high, x : x + wide]
+        if plate or under.mean() > 0.5:  # white on white would be read by nobody
             grey[max(y - 3, 0) : y + high + 3, max(x - 4, 0) : x + wide + 4] *= 0.08
         _blend(grey, layer, x, y, ink)
         boxes.append({"text": line, "left": x, "top": y, "width": wide, "height": high})
@@ -59,7 +60,7 @@ def place_markers(grey: Array, view: str, portable: bool, rng: np.random.Generat
     at_left = letter == "R" if view != "LATERAL" else rng.random() < 0.5
     spots = [(letter, size, turn, at_left, rng.uniform(0.03, 0.16))]
     if portable and rng.random() < 0.75:
-        words = str(rng.choice(["PORTABLE", "AP", "AP SUPINE", "AP ERECT", "PORT AP 40\""]))
+        words = str(rng.choice(["PORTABLE", "AP", "AP SUPINE", "AP ERECT", 'PORT AP 40"']))
         spots.append((words, max(int(0.017 * min(rows, columns)), 12), 0.0, rng.random() < 0.5, rng.uniform(0.2, 0.34)))
     boxes = []
     for text, high, angle, left_side, down in spots:
@@ -73,14 +74,17 @@ def place_markers(grey: Array, view: str, portable: bool, rng: np.random.Generat
     return boxes
 
 
-def _glyphs(text: str, face: Any, angle: float = 0.0) -> tuple[Array, tuple[int, int]]:
-    """Coverage in [0, 1] cropped to the ink, and the ink's offset from the drawing position."""
+def _glyphs(text: str, face: Any, angle: float = 0.0) -> tuple[Array, int]:
+    """Coverage in [0, 1] cropped to the ink, and how far the ink lies below the line's top."""
     left, top, right, bottom = (int(v) for v in face.getbbox(text))
     image = Image.new("L", (right - left + 2, bottom - top + 2))
     ImageDraw.Draw(image).text((1 - left, 1 - top), text, fill=255, font=face)
     if angle:
         image = image.rotate(angle, resample=Image.Resampling.BILINEAR, expand=True)
-    return np.asarray(image, np.float32) / 255, (left, top)
+    cover = np.asarray(image, np.float32) / 255
+    rows, columns = (np.flatnonzero((cover > 0.3).any(axis)) for axis in (1, 0))
+    cropped = cover[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return cropped, top + int(rows[0]) - 1
 
 
 def _blend(grey: Array, layer: Array, x: int, y: int, ink: float) -> None:

@@ -44,7 +44,9 @@ def windowed(path: Path) -> Array:
     ds = dcmread(path, force=True)
     if "TransferSyntaxUID" not in getattr(ds, "file_meta", {}):
         ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
-    values = apply_voi_lut(apply_modality_lut(ds.pixel_array, ds), ds).astype(np.float64)
+    plain = ds.get("RescaleSlope", 1) == 1 and ds.get("RescaleIntercept", 0) == 0
+    values = ds.pixel_array if plain else apply_modality_lut(ds.pixel_array, ds)
+    values = apply_voi_lut(values, ds).astype(np.float64)
     low, high = _range(ds, values)
     grey = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
     if ds.PhotometricInterpretation == "MONOCHROME1":

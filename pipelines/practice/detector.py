@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.practice.raster import noise
-
 Array = NDArray[Any]
 
 
@@ -59,7 +57,9 @@ def expose(tissue: Array, rng: np.random.Generator, how: Processing) -> Array:
     grain = rng.standard_normal((rows, columns), dtype=np.float32)
     grain = cv2.GaussianBlur(grain, (0, 0), 0.75) * np.float32(1.9)
     small_sigma = np.float32(0.024 * how.mottle) * np.exp(0.085 * np.minimum(small, 26)).astype(np.float32)
-    sigma = cv2.resize(small_sigma, (columns, rows), interpolation=cv2.INTER_LINEAR) * np.float32((columns / 1024) ** 0.7)
+    sigma = cv2.resize(small_sigma, (columns, rows), interpolation=cv2.INTER_LINEAR) * np.float32(
+        (columns / 1024) ** 0.7
+    )
     measured += grain * sigma
     return measured
 
@@ -102,10 +102,9 @@ def collimate(image: Array, box: tuple[int, int, int, int], rng: np.random.Gener
     cover[top:bottom, left:right] = 255
     if (cover == 255).all():
         return
-    cover = cv2.GaussianBlur(cover, (0, 0), 1.2)
-    veil = np.float32(0.012) * (1 + 0.2 * noise(rng, image.shape, 64, 2))
-    image *= cover * np.float32(1 / 255)
-    image += veil * (1 - cover * np.float32(1 / 255))
+    open_field = cv2.GaussianBlur(cover, (0, 0), 1.2) * np.float32(1 / 255)
+    image *= open_field
+    image += np.float32(rng.uniform(0.006, 0.016)) * (1 - open_field)
 
 
 def raw_signal(measured: Array) -> Array:

@@ -111,11 +111,21 @@ def _cvc(device: Device, thorax: Thorax, rng: Any) -> tuple[list[Any], float, st
     if "jugular" in device.route:
         knots: list[Any] = [(side * 52, 20, -100), (side * 40, 12, -60), (side * 30, 8, -15), (side * 26, 14, 18)]
     else:
-        knots = [(side * (wide + 8), 50, 62), (side * 0.86 * wide, 55, 36), (side * 0.55 * wide, 50, 17), (side * 34, 30, 22)]
+        knots = [
+            (side * (wide + 8), 50, 62),
+            (side * 0.86 * wide, 55, 36),
+            (side * 0.55 * wide, 50, 17),
+            (side * 34, 30, 22),
+        ]
     if device.position == "abnormal" and "subclavian" in device.route:
         up = 25 + 30 * device.offset
         knots[-1] = (side * 42, 25, 14)
-        return [*knots, (side * 30, 15, 2), (side * 33, 10, -up)], 2.4, f"in the {_name(side)} internal jugular vein", -zc - up
+        return (
+            [*knots, (side * 30, 15, 2), (side * 33, 10, -up)],
+            2.4,
+            f"in the {_name(side)} internal jugular vein",
+            -zc - up,
+        )
     if side > 0:
         knots += [(8, 32, 36 if "jugular" in device.route else 34), (cava + 6, 26, 0.6 * zc)]
     below = {"normal": 8 + 24 * device.offset, "borderline": -(22 + 14 * device.offset)}.get(
@@ -138,7 +148,9 @@ def _swan_ganz(device: Device, thorax: Thorax, rng: Any) -> tuple[list[Any], flo
     if device.position == "abnormal" and device.seed % 2:
         return [*knots, (0.34 * left, 48, lower - 26 - 8 * device.offset)], 2.3, "in the right ventricle", 0.0
     knots += [(0.34 * left, 46, lower - 44), (0.32 * left, 40, zc + 46), (18, 26, zc + 14), (2, 10, zc + 11)]
-    far = {"normal": 32 + 12 * device.offset, "borderline": 56 + 8 * device.offset}.get(device.position, 84 + 16 * device.offset)
+    far = {"normal": 32 + 12 * device.offset, "borderline": 56 + 8 * device.offset}.get(
+        device.position, 84 + 16 * device.offset
+    )
     knots += [(-22, 4, zc + 17), (-far, 0, zc + 22 + 0.75 * (far - 30))]
     note = {"normal": "in the proximal right pulmonary artery", "borderline": "in the right interlobar artery"}.get(
         device.position, "in a peripheral branch of the right pulmonary artery"
@@ -161,9 +173,18 @@ def _chest_tube(device: Device, thorax: Thorax, rng: Any) -> tuple[list[Any], fl
     apex = 0.72 * float(thorax.outer(np.array(end)))
     middle = 0.35 * thorax.lung_height
     if device.position == "borderline":
-        knots = [*start, (side * (rim - 4), 5, entry + 2), (side * 0.62 * rim, 0, entry - 30), (side * 30, -10, entry - 50)]
+        knots = [
+            *start,
+            (side * (rim - 4), 5, entry + 2),
+            (side * 0.62 * rim, 0, entry - 30),
+            (side * 30, -10, entry - 50),
+        ]
         return knots, 8.0, "against the mediastinum", 0.0
-    knots = [*start, (side * (rim - 3), 5, entry - 2), (side * 0.90 * float(thorax.outer(np.array(middle))), -15, middle)]
+    knots = [
+        *start,
+        (side * (rim - 3), 5, entry - 2),
+        (side * 0.90 * float(thorax.outer(np.array(middle))), -15, middle),
+    ]
     return [*knots, (side * apex, -25, end)], 8.0, "at the apex", 0.0
 
 
@@ -185,10 +206,16 @@ def draw_devices(placed: list[Placed], projector: Projector, tissue: Array) -> N
         if kind in ("ett", "chest-tube"):
             add_tube(tissue, curve, width, 0.55, 0.10, 1.3 * mm)
             tangent = np.gradient(curve, axis=0)
-            aside = np.stack([-tangent[:, 1], tangent[:, 0]], 1) / (np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9)
+            aside = np.stack([-tangent[:, 1], tangent[:, 0]], 1) / (
+                np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9
+            )
             stripe = curve + aside * (0.2 if kind == "ett" else 0.36) * width
             # The sentinel eye of a chest tube interrupts its stripe near the end.
-            for part in (slice(0, 200 * len(curve) // 240), slice(206 * len(curve) // 240, None)) if kind == "chest-tube" else (slice(None),):
+            for part in (
+                (slice(0, 200 * len(curve) // 240), slice(206 * len(curve) // 240, None))
+                if kind == "chest-tube"
+                else (slice(None),)
+            ):
                 add_polygon(tissue, ribbon(stripe[part], 1.5 * mm), 1.7, 0.45)
         elif kind == "ngt":
             add_tube(tissue, curve, width, 0.55, 0.35, 1.0 * mm)
@@ -204,7 +231,7 @@ def device_mask(item: Placed, shape: tuple[int, int], spacing: float) -> Array:
     mask = np.zeros(shape, np.uint8)
     if len(item.points) < 2:
         return mask
-    thickness = max(int(round(max(item.diameter, 3.0) / spacing)), 2)
+    thickness = max(round(max(item.diameter, 3.0) / spacing), 2)
     cv2.polylines(mask, [np.round(item.points * 16).astype(np.int32)], False, 255, thickness, cv2.LINE_8, 4)
     return mask
 
@@ -213,11 +240,26 @@ def draw_leads(thorax: Thorax, projector: Projector, tissue: Array, rng: np.rand
     """Monitor electrodes and their wires, on the skin: common in intensive care, and no line or tube."""
     mm = 1 / projector.spacing
     wide, lung = thorax.half_width, thorax.lung_height
-    spots = [(-0.75 * wide, 0.16 * lung), (0.75 * wide, 0.14 * lung), (0.85 * wide, 0.86 * lung), (-0.8 * wide, 0.9 * lung)]
+    spots = [
+        (-0.75 * wide, 0.16 * lung),
+        (0.75 * wide, 0.14 * lung),
+        (0.85 * wide, 0.86 * lung),
+        (-0.8 * wide, 0.9 * lung),
+    ]
     exit_at = np.array([rng.choice([-1, 1]) * (wide + 90), 90, rng.uniform(0.5, 1.2) * lung])
     for x, z in spots[: rng.integers(2, 5)]:
         at = np.array([x + rng.normal(0, 12), 90, z + rng.normal(0, 12)])
         add_ellipse(tissue, projector(at)[0], (7.5 * mm, 7.5 * mm), 0.35, 0.5)
         add_ellipse(tissue, projector(at)[0], (3.0 * mm, 3.0 * mm), 3.0, 0.5)
-        way = spline(np.array([at, at + [rng.normal(0, 30), 0, rng.uniform(20, 70)], (at + exit_at) / 2 + rng.normal(0, 22, 3), exit_at]), 90)
+        way = spline(
+            np.array(
+                [
+                    at,
+                    at + np.array([rng.normal(0, 30), 0, rng.uniform(20, 70)]),
+                    (at + exit_at) / 2 + rng.normal(0, 22, 3),
+                    exit_at,
+                ]
+            ),
+            90,
+        )
         add_polygon(tissue, ribbon(projector(way), 0.9 * mm), 1.6, 0.45)

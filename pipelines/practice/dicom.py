@@ -51,7 +51,7 @@ class Instance:
 
 def build_instance(what: Instance, image: Array, spacing: float, rng: np.random.Generator) -> tuple[bytes, list[Any]]:
     """The file's bytes and the list of planted values {where, kind, value}."""
-    person, study = what.person, what.study
+    person = what.person
     maker, model, modality = MACHINES[what.machine]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DX_PROCESSING if what.processing else DX_PRESENTATION if modality == "DX" else CR
@@ -156,7 +156,11 @@ def _dx(ds: Dataset, what: Instance, spacing: float) -> None:
     region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "51185008", "SCT", "Chest"
     ds.AnatomicRegionSequence = Sequence([region])
     view = Dataset()
-    code = {"AP": ("399348003", "antero-posterior"), "PA": ("272479007", "postero-anterior"), "LATERAL": ("399198007", "left lateral")}
+    code = {
+        "AP": ("399348003", "antero-posterior"),
+        "PA": ("272479007", "postero-anterior"),
+        "LATERAL": ("399198007", "left lateral"),
+    }
     view.CodeValue, view.CodeMeaning = code[what.view]
     view.CodingSchemeDesignator = "SCT"
     view.ViewModifierCodeSequence = Sequence([])
@@ -196,7 +200,8 @@ def _planted(ds: FileDataset, what: Instance) -> list[dict[str, str]]:
         ("RequestAttributesSequence.ReferencedPatientSequence.PatientName", "NAME", person.pn),
         ("(0009,1001)", "NAME", person.pn), ("(0009,1002)", "ID", person.mrn),
         ("SOPInstanceUID", "UID", what.sop), ("StudyInstanceUID", "UID", what.study_uid),
-        ("SeriesInstanceUID", "UID", what.series), ("ReferencedImageSequence.ReferencedSOPInstanceUID", "UID", what.sop),
+        ("SeriesInstanceUID", "UID", what.series),
+        ("ReferencedImageSequence.ReferencedSOPInstanceUID", "UID", what.sop),
         ("DeviceSerialNumber", "ID", ds.DeviceSerialNumber), ("StationName", "ID", ds.StationName),
     ]  # fmt: skip
     if what.preamble != "bare":

@@ -1,4 +1,4 @@
-"""What every real export contains and nobody ordered: broken and foreign files, duplicates, one UID with two contents."""
+"""What every real export contains and nobody ordered: broken and foreign files, duplicates, conflicting UIDs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 
-
 # (key, files per study): at least one of each in any export.
-RATES = {"truncated": 1 / 40, "duplicate": 1 / 50, "text": 1 / 60, "empty": 1 / 70, "foreign": 1 / 70, "conflict": 1 / 100}
+RATES = {
+    "truncated": 1 / 40,
+    "duplicate": 1 / 50,
+    "text": 1 / 60,
+    "empty": 1 / 70,
+    "foreign": 1 / 70,
+    "conflict": 1 / 100,
+}
 
 
 def add_disorder(truths: list[dict[str, Any]], root: Path, seed: int) -> dict[str, list[str]]:

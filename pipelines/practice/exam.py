@@ -147,7 +147,13 @@ def folder_name(person: Person) -> str:
 def _identity_lines(task: Task, rng: np.random.Generator) -> list[str]:
     person, study = task.patient.person, task.study
     name = f"{person.last.upper()}, {person.first.upper()}"
-    rest = [f"ID {person.mrn}", f"DOB {person.birth:%d.%m.%Y}", f"{study.when:%m/%d/%Y} 10:42", study.hospital.upper(), f"ACC {study.accession}"]
+    rest = [
+        f"ID {person.mrn}",
+        f"DOB {person.birth:%d.%m.%Y}",
+        f"{study.when:%m/%d/%Y} 10:42",
+        study.hospital.upper(),
+        f"ACC {study.accession}",
+    ]
     return [name, *(rest[i] for i in sorted(rng.choice(len(rest), 2, replace=False)))]
 
 
@@ -160,7 +166,9 @@ def _masks(task: Task, frontal: Radiograph) -> list[Truth]:
         structure = item.device.structure
         masks[structure] = device_mask(item, shape, frontal.spacing) > 0
         points = [[round(float(x), 2), round(float(y), 2)] for x, y in item.points[_thin(len(item.points))]]
-        lines.append({"accession": accession, "structure": structure, "position": item.device.position, "points": points})
+        lines.append(
+            {"accession": accession, "structure": structure, "position": item.device.position, "points": points}
+        )
     for structure, mask in masks.items():
         path = task.root / "masks" / structure / f"{accession}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +201,9 @@ def _study_truth(task: Task, frontal: Radiograph, lines: list[Truth]) -> Truth:
              "left_dome": (0.5 * thorax.half_width, 0, thorax.dome[1])}  # fmt: skip
     return {
         "labels": labels_of(study.findings),
-        "findings": [{"label": f.label, "side": f.side, "zone": f.zone, "size": round(f.size, 3)} for f in study.findings],
+        "findings": [
+            {"label": f.label, "side": f.side, "zone": f.zone, "size": round(f.size, 3)} for f in study.findings
+        ],
         "lines": devices,
         "unsure": study.unsure,
         "view": study.view,
@@ -206,5 +216,3 @@ def _study_truth(task: Task, frontal: Radiograph, lines: list[Truth]) -> Truth:
         "spacing": round(frontal.spacing, 5),
         "landmarks": {k: [round(float(v), 1) for v in project(np.array([p]))[0]] for k, p in marks.items()},
     }
-
-

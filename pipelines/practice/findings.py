@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.practice.anatomy import SIDES, Projector, Thorax
-from pipelines.practice.raster import add_polygon, ball, noise, ribbon, smoothstep
+from pipelines.practice.raster import add_polygon, noise, ribbon, smoothstep
 from pipelines.practice.soft import LUNG_DENSITY, Frontal
 from pipelines.practice.vessels import hilum
 
@@ -61,7 +61,9 @@ def apply_findings(
     """Density, vessel visibility and added tissue that the findings of a study cause."""
     shape = maps.lung.shape
     changes = Changes(
-        density=np.full(shape, LUNG_DENSITY, np.float32), vessels=np.ones(shape, np.float32), extra=np.zeros(shape, np.float32)
+        density=np.full(shape, LUNG_DENSITY, np.float32),
+        vessels=np.ones(shape, np.float32),
+        extra=np.zeros(shape, np.float32),
     )
     draw = {
         "Edema": _edema, "Consolidation": _consolidation, "Nodule": _nodule,
@@ -84,8 +86,8 @@ def _edema(f: Finding, thorax: Thorax, maps: Frontal, p: Projector, step: int, c
         haze = np.maximum(haze, np.exp(-(distance**2)))
     patchy = 1 + 0.30 * noise(rng, maps.lung.shape, max(int(40 / (p.spacing * step)), 4), 4, 0.5)
     base = 0.14 * smoothstep(0.35, 1.0, maps.down / thorax.lung_height)
-    c.density += ((0.12 + 0.30 * f.size) * haze + base * (0.4 + f.size)) * np.clip(patchy, 0.1, 2)
-    c.engorged = 0.35 + 0.5 * f.size
+    c.density += ((0.12 + 0.25 * f.size) * haze + base * (0.4 + f.size)) * np.clip(patchy, 0.1, 2)
+    c.engorged = 0.3 + 0.4 * f.size
     mm = 1 / (p.spacing * step)
     for hand in (-1, 1):
         for z in np.linspace(0.66, 0.90, 9) * thorax.lung_height + rng.normal(0, 2, 9):

@@ -90,14 +90,20 @@ def _body(thorax: Thorax, y: Array, down: Array) -> Array:
     back = thorax.back(down) - fat - 16 - 26 * smoothstep(0.2, -0.2, t)
     middle, half = (front + back) / 2, (front - back) / 2
     edge = np.clip(np.abs(y - middle) / half, 0, 1)
-    across = np.interp(t, [-0.4, -0.2, 0.0, 0.2, 0.5, 1.4], [13, 17, 23, 27, 29, 30]) * (thorax.half_width + anatomy.wall) / 165
+    across = (
+        np.interp(t, [-0.4, -0.2, 0.0, 0.2, 0.5, 1.4], [13, 17, 23, 27, 29, 30])
+        * (thorax.half_width + anatomy.wall)
+        / 165
+    )
     body = across * np.power(1 - edge**4.0, 0.5)
     arm = np.abs(y - (22 - 0.5 * (down + 40)))
     body += 3.0 * np.sqrt(np.maximum(1 - (arm / 60) ** 2, 0)) * smoothstep(70, -45, down)
     return body.astype(np.float32)
 
 
-def _fluid(findings: tuple[Finding, ...], hand: str, thorax: Thorax, y: Array, front: Array, back: Array, dome: Array) -> Array:
+def _fluid(
+    findings: tuple[Finding, ...], hand: str, thorax: Thorax, y: Array, front: Array, back: Array, dome: Array
+) -> Array:
     """z above which this side's lung is free of fluid; far below when there is none."""
     for finding in findings:
         if finding.label == "Effusion" and finding.side in (hand, "both"):
@@ -110,7 +116,7 @@ def _fluid(findings: tuple[Finding, ...], hand: str, thorax: Thorax, y: Array, f
 def _shade(finding: Finding, thorax: Thorax, y: Array, down: Array, density: Array, rng: Any) -> None:
     """Consolidation, nodule and edema as they overlie the lateral lung."""
     if finding.label == "Edema":
-        haze = np.exp(-np.hypot((y + 5) / 55, (down - thorax.carina[2] - 25) / 70) ** 2)
+        haze = np.exp(-(np.hypot((y + 5) / 55, (down - thorax.carina[2] - 25) / 70) ** 2))
         density += (0.10 + 0.18 * finding.size) * haze
     elif finding.label in ("Consolidation", "Nodule"):
         shape_rng = np.random.default_rng([finding.seed, thorax.anatomy.seed, 1])
@@ -120,5 +126,3 @@ def _shade(finding: Finding, thorax: Thorax, y: Array, down: Array, density: Arr
         rough = 0.0 if lesion else 0.25 * noise(shape_rng, y.shape, 40, 4, 0.6)
         distance = np.hypot(y - centre[0], down - centre[1]) / radius + rough
         density += (0.16 if lesion else 0.22) * smoothstep(1.1, 0.4 if not lesion else 0.8, distance)
-
-

@@ -9,20 +9,25 @@ import numpy as np
 
 ISSUER = "PRACTICE"
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # Some surnames and first names are ordinary words, some of them words of radiology: scrubbing must tell them apart.
-FIRST_F = (
-    "Amara Beatriz Dolores Fatima Giulia Ingrid Katarzyna Mei Niamh Priya Rosa Thandiwe Ulrike Wanjiru Ximena Zofia "
-    "May Grace Rose Faith Hope Summer Violet Pearl"
-).split()
-FIRST_M = (
-    "Chidi Emre Hiroshi Jürgen Liam Olu Quentin Søren Víctor Yusuf Tomasz Ravi Anselm Kofi Will Art Mark Dean Frank "
-    "Chase Dale Grant Miles Guy"
-).split()
-LAST = (
-    "Abernathy Bianchi Castellanos Dlamini Eriksson Fitzgerald Gutiérrez Haddad Iwasaki Jankowski Kowalczyk Lindqvist "
-    "Mbeki Nakamura O'Sullivan Pereira Quispe Rasmussen Šimůnek Tanaka Uchida Vasquez Weatherby Yamamoto Zielinski "
-    "Müller-Brandt Stone Long Hill Young Brown Black White Rose Line Price Small Heart Chase Field Short Marker"
-).split()
+FIRST_F = _words("""
+    Amara Beatriz Dolores Fatima Giulia Ingrid Katarzyna Mei Niamh Priya Rosa Thandiwe Ulrike Wanjiru Ximena Zofia
+    May Grace Rose Faith Hope Summer Violet Pearl
+""")
+FIRST_M = _words("""
+    Chidi Emre Hiroshi Jürgen Liam Olu Quentin Søren Víctor Yusuf Tomasz Ravi Anselm Kofi Will Art Mark Dean Frank
+    Chase Dale Grant Miles Guy
+""")
+LAST = _words("""
+    Abernathy Bianchi Castellanos Dlamini Eriksson Fitzgerald Gutiérrez Haddad Iwasaki Jankowski Kowalczyk Lindqvist
+    Mbeki Nakamura O'Sullivan Pereira Quispe Rasmussen Šimůnek Tanaka Uchida Vasquez Weatherby Yamamoto Zielinski
+    Müller-Brandt Stone Long Hill Young Brown Black White Rose Line Price Small Heart Chase Field Short Marker
+""")
 HOSPITALS = (
     "Practice General Hospital",
     "St Brannock Practice Hospital",

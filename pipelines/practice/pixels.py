@@ -93,7 +93,10 @@ def _voi(ds: FileDataset, how: Encoding) -> tuple[float, float]:
         ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = "0.5", "-100", "US"
     centre, width = (low + high) / 2 * slope + intercept, (high - low) * slope
     if how.voi == "windows":
-        ds.WindowCenter, ds.WindowWidth = [f"{centre:.1f}", f"{centre * 1.1:.1f}"], [f"{width:.1f}", f"{width * 0.7:.1f}"]
+        ds.WindowCenter, ds.WindowWidth = (
+            [f"{centre:.1f}", f"{centre * 1.1:.1f}"],
+            [f"{width:.1f}", f"{width * 0.7:.1f}"],
+        )
         ds.WindowCenterWidthExplanation = ["NORMAL", "HARDER"]
     else:
         ds.WindowCenter, ds.WindowWidth = f"{centre:.1f}", f"{width:.1f}"

@@ -20,7 +20,13 @@ FIRST = {
     "Nodule": (0.16, 0.06), "Edema": (0.03, 0.32),
 }  # fmt: skip
 ROUTES = ("right-jugular", "right-jugular", "left-subclavian", "right-subclavian", "left-jugular")
-WRONG = {"ett": (0.66, 0.18), "ngt": (0.72, 0.12), "cvc": (0.66, 0.16), "swan-ganz": (0.7, 0.15), "chest-tube": (0.74, 0.1)}
+WRONG = {
+    "ett": (0.66, 0.18),
+    "ngt": (0.72, 0.12),
+    "cvc": (0.66, 0.16),
+    "swan-ganz": (0.7, 0.15),
+    "chest-tube": (0.74, 0.1),
+}
 
 
 @dataclass(frozen=True)
@@ -101,11 +107,18 @@ def _history(rng: np.random.Generator, patient: Patient, first: dt.date, seed: i
         unsure = str(rng.choice(absent)) if absent and rng.random() < 0.06 else ""
         studies.append(
             Study(
-                number=begin + index, patient=patient.number, accession=_accession(seed, begin + index), when=when,
-                view="AP" if bedside else "PA", lateral=not bedside and bool(rng.random() < 0.5), findings=findings,
-                devices=devices, unsure="" if unsure == "ett" else unsure, hospital=hospital,
+                number=begin + index,
+                patient=patient.number,
+                accession=_accession(seed, begin + index),
+                when=when,
+                view="AP" if bedside else "PA",
+                lateral=not bedside and bool(rng.random() < 0.5),
+                findings=findings,
+                devices=devices,
+                unsure="" if unsure == "ett" else unsure,
+                hospital=hospital,
                 prior=begin + index - 1 if index else -1,
-            )  # fmt: skip
+            )
         )
         when += dt.timedelta(days=int(rng.integers(1, 6) if acute else rng.integers(20, 500)))
     return studies
@@ -144,7 +157,9 @@ def _findings(rng: np.random.Generator, acute: bool, enlarged: bool, prior: Stud
                 found[label] = _new(rng, label, acute)
         elif label == "Nodule" or rng.random() < 0.68:
             steady = label == "Nodule" or rng.random() < 0.4
-            found[label] = replace(old, size=float(np.clip(old.size * (1 if steady else rng.uniform(0.5, 1.5)), 0.15, 1)))
+            found[label] = replace(
+                old, size=float(np.clip(old.size * (1 if steady else rng.uniform(0.5, 1.5)), 0.15, 1))
+            )
     # A pneumothorax and fluid on one side would need an air-fluid level: keep them apart.
     air, fluid = found.get("Pneumothorax"), found.get("Effusion")
     if air and fluid and fluid.side in (air.side, "both"):

@@ -73,8 +73,9 @@ def make_radiograph(
     full += bone
     placed = [place_device(d, thorax, projector) for d in devices] if pose.view != "LATERAL" else []
     draw_devices(placed, projector, full)
+    lead_rng = np.random.default_rng(int(rng.integers(2**31)))
     if pose.view == "AP" and devices:
-        draw_leads(thorax, projector, full, rng)
+        draw_leads(thorax, projector, full, lead_rng)
     how = sample_processing(rng, pose.view)
     measured = expose(full, rng, how)
     grey = develop(measured, lung_small, how, projector.spacing)

@@ -55,7 +55,7 @@ def add_union(image: Array, outlines: list[Array], value: float, blur: float = 0
     for outline in outlines:
         fixed = np.round((outline - [x0, y0]) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillPoly(cover, [fixed], 255, cv2.LINE_AA, _SHIFT)
-    if blur > 0.3:
+    if blur > 0.65:  # finer edges are left to the anti-aliasing
         cover = cv2.GaussianBlur(cover, (0, 0), blur)
     image[y0:y1, x0:x1] += cover * np.float32(value / 255)
 

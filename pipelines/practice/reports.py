@@ -45,7 +45,12 @@ def report_text(
 ) -> tuple[str, list[dict[str, Any]]]:
     """A report that agrees with the images; returns the text and the spans of every identifier in it."""
     text, style = Text(), int(rng.integers(4))
-    name = _one(rng, f"{person.first} {person.last}", f"{person.last}, {person.first}", f"{person.last.upper()}, {person.first.upper()}")
+    name = _one(
+        rng,
+        f"{person.first} {person.last}",
+        f"{person.last}, {person.first}",
+        f"{person.last.upper()}, {person.first.upper()}",
+    )
     text.put("PATIENT: ")
     text.plant(name, "NAME")
     text.put("  MRN: ")

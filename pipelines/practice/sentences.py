@@ -15,12 +15,13 @@ SHORT = {"Cardiomegaly": "cardiomegaly", "Effusion": "pleural effusion", "Consol
 INDICATIONS = {
     "Cardiomegaly": ("Dyspnea on exertion.", "Known heart failure.", "Ankle swelling."),
     "Effusion": ("Shortness of breath.", "Reduced breath sounds at the base.", "Pleuritic pain."),
-    "Consolidation": ("Fever and productive cough.", "Cough for one week, raised inflammatory markers.", "Possible pneumonia."),
+    "Consolidation": ("Fever and productive cough.", "Cough for one week, raised CRP.", "Possible pneumonia."),
     "Pneumothorax": ("Sudden chest pain.", "After central line attempt.", "Fall from a ladder, chest pain."),
     "Nodule": ("Weight loss, smoker.", "Follow-up.", "Preoperative."),
     "Edema": ("Increasing oxygen need.", "Acute dyspnea, orthopnea.", "Fluid overload."),
     "": ("Cough.", "Preoperative.", "Routine follow-up.", "Chest pain.", "Positive tuberculin test.", "Dizziness."),
-    "bedside": ("Intubated, daily film.", "Check of tubes and lines.", "Respiratory failure.", "After surgery, in the ICU.", "Line placement."),
+    "bedside": ("Intubated, daily film.", "Check of tubes and lines.", "Respiratory failure.",
+                "After surgery, in the ICU.", "Line placement."),
 }  # fmt: skip
 
 
@@ -35,7 +36,9 @@ def indication(study: Study, rng: Any) -> str:
 def technique(study: Study, rng: Any) -> str:
     """How it was taken."""
     if study.view == "AP":
-        return str(rng.choice(["Portable AP view of the chest.", "Single AP portable radiograph.", "AP chest at the bedside."]))
+        return str(
+            rng.choice(["Portable AP view of the chest.", "Single AP portable radiograph.", "AP chest at the bedside."])
+        )
     if study.lateral:
         return str(rng.choice(["PA and lateral views of the chest.", "Two views of the chest."]))
     return str(rng.choice(["PA view of the chest.", "Single frontal upright radiograph."]))
@@ -60,14 +63,33 @@ def findings_text(study: Study, prior: Study | None, tips: dict[str, str], rng: 
         said += [_removed(d.structure, rng) for d in prior.devices if study.device(d.structure) is None]
     by_label = {f.label: f for f in study.findings}
     if "Cardiomegaly" in by_label:
-        said.append(_pick(rng, "The heart is enlarged.", "The cardiac silhouette is enlarged.", "There is cardiomegaly."))
+        said.append(
+            _pick(rng, "The heart is enlarged.", "The cardiac silhouette is enlarged.", "There is cardiomegaly.")
+        )
     else:
-        said.append(_pick(rng, "Heart size is normal.", "The cardiac silhouette is within normal limits.", "Normal cardiomediastinal contours."))
+        said.append(
+            _pick(
+                rng,
+                "Heart size is normal.",
+                "The cardiac silhouette is within normal limits.",
+                "Normal cardiomediastinal contours.",
+            )
+        )
     said += [_finding(f, prior, rng) for f in study.findings if f.label != "Cardiomegaly"]
     if prior:
-        said += [f"The {SHORT[f.label]} seen previously has resolved." for f in prior.findings if f.label not in by_label]
+        said += [
+            f"The {SHORT[f.label]} seen previously has resolved." for f in prior.findings if f.label not in by_label
+        ]
     said += _negatives(by_label, rng)
-    said.append(_pick(rng, "No acute bony abnormality.", "The bones are intact.", "Degenerative change of the thoracic spine.", "Osseous structures are unremarkable."))
+    said.append(
+        _pick(
+            rng,
+            "No acute bony abnormality.",
+            "The bones are intact.",
+            "Degenerative change of the thoracic spine.",
+            "Osseous structures are unremarkable.",
+        )
+    )
     return said
 
 
@@ -80,13 +102,23 @@ def impression_text(study: Study, prior: Study | None, tips: dict[str, str], rng
             said.append(f"{NAMES[d.structure].capitalize()} malpositioned, with its tip {tips[d.structure]}. {advice}")
     for f in sorted(study.findings, key=lambda f: ("Pneumothorax", *LABELS).index(f.label)):
         where = "" if f.label == "Cardiomegaly" else f"{_place(f)} "
-        trend = {"new": "New ", "larger": "Increasing ", "smaller": "Decreasing ", "unchanged": "Unchanged "}.get(change(f, prior), "")
+        trend = {"new": "New ", "larger": "Increasing ", "smaller": "Decreasing ", "unchanged": "Unchanged "}.get(
+            change(f, prior), ""
+        )
         text = f"{trend}{where}{SHORT[f.label]}."
         said.append(text[0].upper() + text[1:])
     if study.devices and all(d.position != "abnormal" for d in study.devices):
         said.append(_pick(rng, "Lines and tubes as described.", "Support devices in satisfactory position.")
-                    if all(d.position == "normal" for d in study.devices) else "Support devices as described.")  # fmt: skip
-    return said or [_pick(rng, "No acute cardiopulmonary abnormality.", "Normal chest.", "No acute disease.", "No evidence of active disease.")]
+                    if all(d.position == "normal" for d in study.devices) else "Devices as described.")  # fmt: skip
+    return said or [
+        _pick(
+            rng,
+            "No acute cardiopulmonary abnormality.",
+            "Normal chest.",
+            "No acute disease.",
+            "No evidence of active disease.",
+        )
+    ]
 
 
 def _pick(rng: Any, *choices: str) -> str:
@@ -123,14 +155,27 @@ def _finding(f: Finding, prior: Study | None, rng: Any) -> str:
         )  # fmt: skip
     if f.label == "Consolidation":
         return _pick(rng, f"Airspace consolidation in the {place}{_region(place)}{tail}.",
-                     f"There is {place} consolidation with air bronchograms{tail}.", f"Confluent {place} opacity, consistent with consolidation{tail}.")  # fmt: skip
+                     f"There is {place} consolidation with air bronchograms{tail}.",
+                     f"Confluent {place} opacity, consistent with consolidation{tail}.")  # fmt: skip
     if f.label == "Pneumothorax":
-        return _pick(rng, f"There is a {size} {place} pneumothorax{tail}.", f"A {place} pleural line is seen, {size} pneumothorax{tail}.")
+        return _pick(
+            rng,
+            f"There is a {size} {place} pneumothorax{tail}.",
+            f"A {place} pleural line is seen, {size} pneumothorax{tail}.",
+        )
     if f.label == "Nodule":
         mm = round(2 * (5 + 10 * f.size))
-        return _pick(rng, f"A {mm} mm nodule projects over the {place}{tail}.", f"Rounded {mm} mm nodular opacity in the {place}{tail}.")
+        return _pick(
+            rng,
+            f"A {mm} mm nodule projects over the {place}{tail}.",
+            f"Rounded {mm} mm nodular opacity in the {place}{tail}.",
+        )
     grade = ("mild", "moderate", "severe")[0 if f.size < 0.45 else 1 if f.size < 0.75 else 2]
-    return _pick(rng, f"{grade.capitalize()} pulmonary edema with perihilar haze{tail}.", f"Vascular engorgement and septal lines, {grade} interstitial edema{tail}.")
+    return _pick(
+        rng,
+        f"{grade.capitalize()} pulmonary edema with perihilar haze{tail}.",
+        f"Vascular engorgement and septal lines, {grade} interstitial edema{tail}.",
+    )
 
 
 def _region(place: str) -> str:
@@ -142,22 +187,33 @@ def _device(structure: str, route: str, tip: str, study: Study, prior: Study | N
     if structure == "chest-tube":
         name = f"{route} chest tube"
     elif structure == "cvc":
-        name = f"{route.replace('-jugular', ' internal jugular').replace('-subclavian', ' subclavian')} central venous catheter"
+        vein = route.replace("-jugular", " internal jugular").replace("-subclavian", " subclavian")
+        name = f"{vein} central venous catheter"
     old = prior.device(structure) if prior else None
     device = study.device(structure)
-    trend = "" if prior is None else " It is new." if old is None else " Unchanged." if old == device else " It has been adjusted since the prior."
+    trend = (
+        ""
+        if prior is None
+        else " It is new."
+        if old is None
+        else " Unchanged."
+        if old == device
+        else " It has been adjusted since the prior."
+    )
     verb = _pick(rng, f"ends {tip}", f"has its tip {tip}", f"terminates {tip}", f"is seen with its tip {tip}")
     return f"{_pick(rng, 'The ', 'A ')}{name} {verb}.{trend}"
 
 
 def _removed(structure: str, rng: Any) -> str:
-    return f"The {NAMES[structure]} {_pick(rng, 'has been removed', 'is no longer present', 'was removed in the interval')}."
+    gone = _pick(rng, "has been removed", "is no longer present", "was removed in the interval")
+    return f"The {NAMES[structure]} {gone}."
 
 
 def _negatives(by_label: dict[str, Finding], rng: Any) -> list[str]:
     """What is not there, as radiologists list it."""
     if not by_label:
-        return [_pick(rng, "The lungs are clear. No pleural effusion or pneumothorax.", "Lungs clear. No focal consolidation, effusion or pneumothorax.",
+        return [_pick(rng, "The lungs are clear. No pleural effusion or pneumothorax.",
+                      "Lungs clear. No focal consolidation, effusion or pneumothorax.",
                       "No consolidation. No pneumothorax. The costophrenic angles are sharp.")]  # fmt: skip
     said = []
     if "Consolidation" not in by_label and "Edema" not in by_label and "Nodule" not in by_label:

@@ -89,7 +89,9 @@ def _body(thorax: Thorax, across: Array, down: Array) -> Array:
     depth = [5.8, 6, 6.6, 7.4, 8.4, 9.6, 10.6, 11.2, 11.4, 11.6, 12.0, 12.2]
     line = down[:, :1] if abs(pose.tilt) < 1e-9 else down
     reach = np.interp(line, at, half).astype(np.float32)
-    thick = np.interp(line, at, depth).astype(np.float32) * np.float32(0.80 + 0.0045 * (anatomy.wall + thorax.half_depth))
+    thick = np.interp(line, at, depth).astype(np.float32) * np.float32(
+        0.80 + 0.0045 * (anatomy.wall + thorax.half_depth)
+    )
     lateral = np.clip(np.abs(across) / reach, 0, 1)
     body = 2 * thick * np.power(1 - lateral**7, 0.55, dtype=np.float32)
     return np.maximum(body, _arms(thorax, across, down, trunk)) + _breasts(thorax, across, down)
@@ -113,7 +115,12 @@ def _breasts(thorax: Thorax, across: Array, down: Array) -> Array:
     total = np.zeros(across.shape, np.float32)
     for side in (LEFT, RIGHT):
         distance = np.hypot(across - side * x, (down - z) * np.where(down < z, 0.55, 1.0)) / radius
-        total += (1.0 + 2.2 * size) / slack * np.sqrt(np.maximum(1 - distance**2, 0)) * smoothstep(-0.9 * radius, 0.3 * radius, down - z)
+        total += (
+            (1.0 + 2.2 * size)
+            / slack
+            * np.sqrt(np.maximum(1 - distance**2, 0))
+            * smoothstep(-0.9 * radius, 0.3 * radius, down - z)
+        )
     return total
 
 
@@ -159,14 +166,17 @@ def heart(thorax: Thorax, projector: Projector, across: Array, down: Array) -> t
 
 
 def borders(thorax: Thorax, down: Array) -> tuple[Array, Array]:
-    """x of the right and left mediastinal border at each height: vena cava and atrium; arch, pulmonary trunk, ventricle."""
+    """x of the mediastinal borders at each height.
+
+    On the right vena cava and atrium, on the left aortic arch, pulmonary trunk and ventricle.
+    """
     right, left, upper, lower = heart_frame(thorax)
     zc, knob, old = thorax.carina[2], thorax.anatomy.knob, thorax.anatomy.unfolding
     high, wide = lower - upper, 1.12 if thorax.pose.view == "AP" else 1.0
     low = 0.28 if thorax.heart_ratio < 0.5 else 0.24
     arch = zc - 20
     left_at = [-70, -20, 8, arch - knob - 9, arch - 0.55 * knob, arch, arch + 0.8 * knob, zc + 14, zc + 34,
-               lower - 0.62 * high, lower - 0.45 * high, lower - low * high, lower - 0.1 * high, lower + 30]  # fmt: skip
+               *(lower - share * high for share in (0.62, 0.45, low, 0.1)), lower + 30]  # fmt: skip
     bulge = 21 + 0.72 * knob + 4 * old
     trunk = max(31 + 22 * (thorax.heart_ratio - 0.42), 0.36 * left)
     left_x = [40, 44, 33, 22, 21 + 0.55 * knob, bulge, 25 + 0.2 * knob, trunk, 1.05 * trunk,
@@ -200,7 +210,9 @@ def _hila(thorax: Thorax, across: Array, down: Array) -> Array:
     for side in (RIGHT, LEFT):
         z = thorax.carina[2] + (24 if side == RIGHT else 12)
         x = side * 37 + front_shift(thorax, 0.0)
-        total += 1.6 * ball(across, down, (x, z), (13, 17)) + 1.5 * ball(across, down, (x + side * 8, z + 20), (9, 24), -side * 0.35)
+        total += 1.6 * ball(across, down, (x, z), (13, 17)) + 1.5 * ball(
+            across, down, (x + side * 8, z + 20), (9, 24), -side * 0.35
+        )
         total += 1.0 * ball(across, down, (x + side * 7, z - 17), (8, 15), side * 0.4)
     return total
 
@@ -243,7 +255,9 @@ def abdominal_gas(thorax: Thorax, across: Array, down: Array, rng: np.random.Gen
         total += 3.6 * bubble * level
     for _ in range(rng.integers(0, 5)):
         x, z = rng.uniform(0.3, 0.95) * thorax.half_width, thorax.dome[1] + rng.uniform(42, 110)
-        total += rng.uniform(0.8, 2) * ball(across, down, (x, z), (rng.uniform(9, 20), rng.uniform(7, 13)), rng.normal())
+        total += rng.uniform(0.8, 2) * ball(
+            across, down, (x, z), (rng.uniform(9, 20), rng.uniform(7, 13)), rng.normal()
+        )
     return total
 
 

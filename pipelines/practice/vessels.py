@@ -53,7 +53,9 @@ def grow_tree(thorax: Thorax, rng: np.random.Generator) -> list[Branches]:
     return tree
 
 
-def _fork(end: Array, way: Array, radius: Array, thorax: Thorax, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+def _fork(
+    end: Array, way: Array, radius: Array, thorax: Thorax, rng: np.random.Generator
+) -> tuple[Array, Array, Array]:
     """Two children each, those outside the lung dropped. Radii follow Murray's law with uneven daughters."""
     share = rng.uniform(0.3, 0.7, len(end))
     children = []

@@ -85,8 +85,8 @@ def compare_headers(source: Dataset, output: Dataset) -> Header:
         if vr == "UI" and not old.startswith(STANDARD_ROOT):
             header.uids.append((old, _at(output, path)))
         elif vr in ("DA", "DT") and path[-1] != ("PatientBirthDate", 0) and (day := _day(old)):
-            new = _day(_at(output, path) or "")
-            header.shifts.append((new - day).days if new else None)
+            moved = _day(_at(output, path) or "")
+            header.shifts.append((moved - day).days if moved else None)
     return header
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,11 +68,10 @@ def judge_instance(item: Instance, source: Path, folder: Path, output: str, secr
     old, new = dcmread(source, force=True), dcmread(folder / output)
     header = compare_headers(old, new)
     _add_header(result, header, new, secret)
-    for verdict, names in (("attribute_lost", header.lost), ("attribute_altered", header.altered)):
+    losses = {"attribute_lost": header.lost, "attribute_altered": header.altered, "attribute_empty": header.empty}
+    for kind, names in losses.items():
         for name in names:
-            report("loss", verdict, name)
-    for name in header.empty:
-        report("loss", "attribute_empty", name)
+            report("loss", kind, name)
     shift = next((s for s in header.shifts if s is not None), None)
     leaks, doubtful = search_header(item.planted, (folder / output).read_bytes(), new, shift)
     for planted, where in leaks:
@@ -131,18 +129,18 @@ def judge_report(
 ) -> tuple[list[Planted], list[Planted]]:
     """(leaks, doubtful) of a scrubbed report. `planted` are its spans and the header values of its instances.
 
-    A word that is also in the clinical text of the source, and no more often in the output than there, is an
-    ordinary word: listed for review, no leak.
+    A word that is also in the clinical text of the source, no more often in the output than there and each time
+    beside a word that it stood beside there, is an ordinary word: listed for review, no leak.
     """
     leaks, doubtful = [], []
-    before, after = _count_words(source.clinical()), _count_words(text)
+    before, after = _contexts(source.clinical()), _contexts(text)
     folded = values.fold(text)
     _, chance = values.own_dates(planted, shift)
     for value in dict.fromkeys(planted):
         if value.kind in ("NAME", "HOSPITAL", "ADDRESS"):
             own = values.name_words([value]) | values.place_words([value])
-            stay = {word for word in own if after[word]}
-            if any(after[word] > before[word] for word in stay):
+            stay = own & after.keys()
+            if any(not _is_ordinary(after[word], before.get(word, [])) for word in stay):
                 leaks.append(value)
             elif stay:
                 doubtful.append(value)
@@ -184,5 +182,15 @@ def _holds_number(text: str, value: str) -> bool:
     return re.search(pattern, values.fold(text)) is not None
 
 
-def _count_words(text: str) -> Counter[str]:
-    return Counter(match[0] for match in values.WORD.finditer(values.fold(text)))
+def _contexts(text: str) -> dict[str, list[tuple[str, str]]]:
+    """The words before and after every occurrence of each word."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    every = ["", *(match[0] for match in values.WORD.finditer(values.fold(text))), ""]
+    for before, word, after in zip(every, every[1:], every[2:], strict=False):
+        found.setdefault(word, []).append((before, after))
+    return found
+
+
+def _is_ordinary(output: list[tuple[str, str]], clinical: list[tuple[str, str]]) -> bool:
+    known = all(any(a == c or b == d for c, d in clinical) for a, b in output)
+    return known and len(output) <= len(clinical)

@@ -16,6 +16,8 @@ from pydicom.dataset import Dataset
 from pipelines.score.key import Box
 
 TOKEN = re.compile(r"[A-Z0-9]{3,}")
+# A patch larger than this share of the picture is no blanked marker, whatever text lies under it.
+LARGEST_PATCH = 0.05
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,30 @@ def compare_pixels(source: Dataset, output: Dataset, boxes: tuple[Box, ...]) -> 
     if before.shape != after.shape:
         raise ValueError("shape")
     changed = before != after
-    strayed = changed & ~_near(boxes, before.shape)
-    if strayed.any():
-        # Text that stood in the picture before anything was planted may be blanked as well.
-        strayed &= ~_near(_detect(_view(before, source)), before.shape)
     views = _view(before, source), _view(after, output)
+    strayed = _away_from_text(changed, views[0], boxes)
     readable = [_readable(views[1], box) for box in boxes]
     readable_before = [_readable(views[0], box) for box in boxes]
     return Verdict(sum(readable), sum(readable_before), float(changed.mean()), float(strayed.mean()))
+
+
+def _away_from_text(changed: np.ndarray, view: np.ndarray, boxes: tuple[Box, ...]) -> np.ndarray:
+    """The changed pixels where the source has no text, neither planted nor of its own (lead markers, device logos).
+
+    Own text is what the detector finds in the whole picture or, turned and enlarged, under a changed patch.
+    """
+    left = changed & ~_near(boxes, changed.shape)
+    if left.any():
+        left &= ~_near(_detect(view), changed.shape)
+    patches = cv2.dilate(left.astype(np.uint8), np.ones((15, 15), np.uint8))
+    for x, y, width, height, _ in cv2.connectedComponentsWithStats(patches)[2][1:].tolist():
+        if width * height > LARGEST_PATCH * changed.size:
+            continue
+        part = slice(max(0, y - 16), y + height + 16), slice(max(0, x - 16), x + width + 16)
+        crop = cv2.resize(view[part], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        if any(_detect(np.ascontiguousarray(np.rot90(crop, turns))) for turns in range(4)):
+            left[y : y + height, x : x + width] = False
+    return left
 
 
 def tokens(text: str) -> set[str]:
@@ -62,10 +80,12 @@ def _readable(view: np.ndarray, box: Box) -> bool:
     """Whether any token of the planted line is recognised in the box, in either polarity, plain or stretched."""
     margin = max(4, box.height // 2)
     top, left = max(0, box.top - margin), max(0, box.left - margin)
-    crop = view[top : box.top + box.height + margin, left : box.left + box.width + margin]
-    if crop.size == 0 or crop.min() == crop.max():
+    inside = view[box.top : box.top + box.height, box.left : box.left + box.width]
+    if inside.size == 0 or inside.min() == inside.max():
         return False
-    stretched = cv2.normalize(crop, None, 0, 255, cv2.NORM_MINMAX)
+    crop = view[top : box.top + box.height + margin, left : box.left + box.width + margin]
+    low, high = int(crop.min()), int(crop.max())
+    stretched = ((crop.astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8)
     planted = tokens(box.text)
     for picture in (crop, 255 - crop, stretched, 255 - stretched):
         seen = re.sub(r"[^A-Z0-9]", "", _plain("".join(_recognise(picture))))
@@ -75,10 +95,10 @@ def _readable(view: np.ndarray, box: Box) -> bool:
 
 
 def _near(boxes: Iterable[Box], shape: tuple[int, ...]) -> np.ndarray:
-    """Mask of boxes grown by their own height, at least 24 pixels: a blanked patch may be so much larger than text."""
+    """Mask of boxes grown by twice their height, at least 32 pixels: so much larger than text may a patch be."""
     mask = np.zeros(shape[:2], bool)
     for box in boxes:
-        margin = max(24, box.height)
+        margin = max(32, 2 * box.height)
         rows = slice(max(0, box.top - margin), box.top + box.height + margin)
         mask[rows, max(0, box.left - margin) : box.left + box.width + margin] = True
     return mask
@@ -92,7 +112,8 @@ def _view(pixels: np.ndarray, ds: Dataset) -> np.ndarray:
 
 
 def _detect(view: np.ndarray) -> list[Box]:
-    found = _engine()(cv2.cvtColor(view, cv2.COLOR_GRAY2BGR), use_det=True, use_cls=False, use_rec=False)
+    picture = cv2.cvtColor(view, cv2.COLOR_GRAY2BGR)
+    found = _engine()(picture, use_det=True, use_cls=False, use_rec=False, box_thresh=0.4)
     boxes = []
     for corners in found.boxes if found.boxes is not None else []:
         (left, top), (right, bottom) = np.min(corners, axis=0), np.max(corners, axis=0)

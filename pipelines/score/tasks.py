@@ -88,7 +88,7 @@ def _instances(task: Task) -> list[dict[str, Any]]:
 def _files(task: Task) -> list[dict[str, Any]]:
     """Strong values in whole files and in their names; an instance's own output was judged by itself."""
     state = known(task.place)
-    findings = {}
+    findings: dict[tuple[str, str, str, int], dict[str, Any]] = {}
     for output in task.items:
         path = task.place.deid / output
         hits = [("file name", hit) for hit in state.matcher.find(output.encode("utf-8", "surrogateescape"))]

@@ -103,10 +103,11 @@ def stands_alone(data: bytes, start: int, end: int, kind: str) -> bool:
 
 
 def read_date(text: str) -> date | None:
-    """A planted date in any of its forms."""
+    """A planted date in any of its forms; of a DICOM date and time the date."""
+    text = text.strip()
     for form in DATE_FORMS:
         try:
-            return datetime.strptime(text.strip(), form).date()
+            return datetime.strptime(text[:8] if text[:8].isdigit() else text, form).date()
         except ValueError:
             continue
     return None

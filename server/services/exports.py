@@ -77,6 +77,7 @@ def describe(
     retain_until: date | None = None,
 ) -> Export:
     """Give purpose, approval number or retention date later than at registration; never after the release."""
+    session.refresh(export, with_for_update=True)
     if export.state == "released":
         raise Conflict("The export is released; what it was released for can no longer be changed.")
     _require_future(retain_until)
@@ -92,6 +93,7 @@ def deidentify(
     session: Session, caller: Caller, settings: Settings, export: Export, body: Body, policy: str | None = None
 ) -> Job:
     """Queue the de-identification. A failed one goes on in its folder; another spec or a send-back begins anew."""
+    session.refresh(export, with_for_update=True)  # two callers must not both find it idle
     common.require_idle(session, "export", export.id)
     if export.state not in ("registered", "failed", "sent_back"):
         raise Conflict("The export is de-identified already; send it back before doing it again.")

@@ -6,7 +6,8 @@ from sqlalchemy.orm import Session
 
 from server.access import CONTROLS, Caller
 from server.audit import Action, record
-from server.jobs import service
+from server.jobs import finish, service
+from server.jobs.states import ENDED
 from server.store.models import Job
 
 
@@ -21,6 +22,11 @@ def cancel(session: Session, caller: Caller, job: Job) -> Job:
 def resume(session: Session, caller: Caller, job: Job) -> Job:
     """Queue a failed or canceled job again; it goes on from what its folder holds."""
     caller.require(CONTROLS[job.resource_kind])
+    # Lock what it makes, so that nobody queues a newer job for it meanwhile. Not while a worker holds the job: workers
+    # lock the two the other way round.
+    resource = finish.resource(session, job) if job.state in ENDED else None
+    if resource is not None:
+        session.refresh(resource, with_for_update=True)
     service.resume(session, job)
     record(session, caller, Action.JOB_RESUME, f"job:{job.id}", resource=f"{job.resource_kind}:{job.resource_id}")
     return job

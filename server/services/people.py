@@ -53,7 +53,8 @@ def update_user(
     if active is not None:
         user.active = active
     session.flush()
-    if not any(Role.ADMIN in u.roles and u.active for u in users(session)):
+    everyone = session.scalars(select(User).with_for_update())  # two must not close each other's accounts
+    if not any(Role.ADMIN in u.roles and u.active for u in everyone):
         raise Conflict("The last administrator cannot be removed; make another one first.")
     if not user.active:
         end_sessions(session, user)

@@ -43,6 +43,7 @@ def release(
 
     Conflict without purpose and approval number, before the de-identification, or when the folder has changed.
     """
+    session.refresh(export, with_for_update=True)
     if export.state != "waiting":
         raise Conflict(f"Only an export that waits for review can be released; this one is {export.state}.")
     if not export.purpose or not export.approval:
@@ -57,6 +58,7 @@ def release(
 
 def send_back(session: Session, caller: Caller, settings: Settings, export: Export, *, comment: str) -> Review:
     """Refuse a de-identified export, or take a release back: cohorts can no longer be built from it."""
+    session.refresh(export, with_for_update=True)
     if export.state not in ("waiting", "released"):
         raise Conflict(f"Only an export that waits for review or is released can be sent back; it is {export.state}.")
     review = _verdict(session, caller, settings, export, "sent_back", comment)

@@ -9,6 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from pipelines.contract import BadInput
 from server.store.db import Database
@@ -19,7 +20,7 @@ _LOCK = 0x1A7D18
 def upgrade(url: str) -> None:
     """Upgrade the database at `url` in one transaction; two that start at once do it one after the other.
 
-    BadInput when a newer version has written it.
+    BadInput when it does not answer or a newer version has written it.
     """
     db = Database(url)
     try:
@@ -31,6 +32,8 @@ def upgrade(url: str) -> None:
             if revision is not None and revision not in known:
                 raise BadInput("A newer version has written this database; start that version, or restore a backup.")
             command.upgrade(_config(connection), "head")
+    except OperationalError:
+        raise BadInput("The database does not answer; check INTRAMURAL_DATABASE_URL and that it runs.") from None
     finally:
         db.engine.dispose()
 

@@ -36,7 +36,7 @@ _MONTHS["sept"] = ("en", True, 9)
 
 _M = r"(?P<mon>" + "|".join(sorted(map(re.escape, _MONTHS), key=len, reverse=True)) + r")\b\.?"
 _D = r"(?P<d>0?[1-9]|[12]\d|3[01])"
-_NTH = r"(?:st|nd|rd|th|er|\.|º)?"
+_NTH = r"(?P<nth>st|nd|rd|th)?(?:er|\.|º)?"
 _Y = r"(?P<y>(?:1[89]|20)\d\d|['’]?\d\d)"
 _Y4 = r"(?P<y>(?:1[89]|20)\d\d)"
 _OF = r"(?:\s+(?:of|de|del)\s+|[\s,.\-/]{0,3})"
@@ -50,8 +50,8 @@ _PATTERNS = [
         rf"{_WEEKDAY}(?<![^\W\d_]){_M}\s*{_D}{_NTH}(?:\s*,\s*|\s+|-|/){_Y}(?!\d)",
         rf"(?<![^\W\d_]){_M}{_OF}{_Y4}(?!\d)",
         rf"(?<!\d){_Y4}\s?-?\s?{_M}(?P<s>\s?-?\s?){_D}(?!\d)",
-        rf"{_WEEKDAY}(?<!\d)(?<!\d[.,/]){_D}(?:st|nd|rd|th)?(?:\s+of)?\s+{_M}(?![^\W_])",
-        rf"{_WEEKDAY}(?<![^\W\d_]){_M}\s+{_D}(?:st|nd|rd|th)?(?![\d:%/]|[.,]\d|\s*(?:mm|cm|ml|mg|am|pm)\b)",
+        rf"{_WEEKDAY}(?<!\d)(?<!\d[.,/]){_D}(?P<nth>st|nd|rd|th)?(?:\s+of)?\s+{_M}(?![^\W_])",
+        rf"{_WEEKDAY}(?<![^\W\d_]){_M}\s+{_D}(?P<nth>st|nd|rd|th)?(?![\d:%/]|[.,]\d|\s*(?:mm|cm|ml|mg|am|pm)\b)",
         r"(?:(?:\bon|\bdated?|\bsince|\b(?:study|exam|film|radiographs?|x-?ray|ct|mri) (?:of|from)|\bcomparison:?)\s+)"
         r"(?P<pm>0?[1-9]|1[0-2])/(?P<pd>0?[1-9]|[12]\d|3[01])(?![\d/]|\.\d)",
         r"(?<![\w.-])(?P<compact>(?:1[89]|20)\d{6}|\d{8})(?![\w-]|\.\d)",
@@ -92,6 +92,9 @@ class DateSpan:
     def _part(self, what: str, old: str, moved: date) -> str:
         if what == "mon":
             return _month_like(old, moved.month, bool(re.search(rf"\d-{old}-", self.text)))
+        if what == "nth":
+            suffix = "th" if moved.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(moved.day % 10, "th")
+            return suffix.upper() if old.isupper() else suffix
         if what == "y":
             quote = old[: len(old) - 2] if len(old) in (3,) else ""
             return f"{moved.year:04d}" if len(old) == 4 else f"{quote}{moved.year % 100:02d}"

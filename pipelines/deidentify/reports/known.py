@@ -18,6 +18,7 @@ _START, _END = r"(?<![^\W_])", r"(?![^\W_])"
 SHORTEST_ID = 5
 # Words of an institution's name that other institutions and ordinary sentences share.
 _SHARED = frozenset(word_list("institution_words"))
+_BETWEEN = r"[\s,.#-]{1,3}"
 _STREET = {"street": "st", "avenue": "ave", "road": "rd", "lane": "ln", "drive": "dr", "boulevard": "blvd",
            "court": "ct", "place": "pl", "apartment": "apt", "suite": "ste", "square": "sq",
            "terrace": "ter"}  # fmt: skip
@@ -89,20 +90,26 @@ def _phone(value: str) -> re.Pattern[str] | None:
 
 @lru_cache(maxsize=4096)
 def _address(value: str) -> re.Pattern[str] | None:
-    """The lines of the address, and its street without the number, abbreviated or not."""
+    """The lines of the address: a street with or without its number, what follows it, and abbreviated or not."""
     forms = []
     for line in re.split(r"[\^,\n\\]+", fold(value)):
         words = re.findall(r"[^\W_]+(?:'[^\W_]+)?", line)
-        street = words[1:] if words and words[0].isdigit() else words
+        number = words[:1] if len(words) > 1 and words[0].isdigit() else []
+        kind = next((i for i, w in enumerate(words) if i > 1 and w in _STREET), len(words) - 1)
+        street, rest = words[len(number) : kind + 1], words[kind + 1 :]
         if not street or (len(street) == 1 and (len(street[0]) < SHORTEST_ID or ordinary(street[0]))):
             continue
         named = any(not ordinary(w) and w not in _STREET for w in street)
-        spelt = [rf"(?:{w}|{_STREET[w]}\.?)" if w in _STREET else re.escape(w) for w in words]
-        lead = "(?:" + spelt[0] + r"[\s,.]{1,3})" + ("?" if named and len(street) > 1 else "") if len(words) > 1 else ""
-        if not named and not words[0].isdigit():
+        if not (named or number):
             continue
-        forms.append(lead + r"[\s,.#-]{1,3}".join(spelt[1:] if len(words) > 1 else spelt))
+        lead = rf"(?:{number[0]}{_BETWEEN}){'?' if named and len(street) > 1 else ''}" if number else ""
+        tail = rf"(?:{_BETWEEN}{_BETWEEN.join(map(_street_word, rest))})?" if rest else ""
+        forms.append(lead + _BETWEEN.join(map(_street_word, street)) + tail)
     return re.compile(_START + "(?:" + "|".join(forms) + ")" + _END) if forms else None
+
+
+def _street_word(word: str) -> str:
+    return rf"(?:{word}|{_STREET[word]}\.?)" if word in _STREET else re.escape(word)
 
 
 @lru_cache(maxsize=4096)

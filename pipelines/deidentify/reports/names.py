@@ -15,7 +15,7 @@ from pipelines.deidentify.vocabulary import clinical_words
 _PARTICLES = frozenset("al bin da das de del della der des di dos du el la le lo san st ten ter van von y zu".split())  # noqa: SIM905
 _GAP = r"[\s,.;_/^-]{1,3}"
 _EVERYDAY = frozenset(word_list("ordinary_names"))
-_START, _END = r"(?<![^\W_])", r"(?![^\W_])"
+_START, _END = r"(?<![^\W\d_])", r"(?![^\W\d_])"
 
 _TITLE = (
     r"(?:\b(?:[Dd]rs?|DRS?(?=\.)|Mrs?|Ms|Miss|Mx|Doctor|Prof|Professor|Nurse|Sister|Señora?|Herrn?|Frau|Mme|Mevrouw)\b"
@@ -173,7 +173,7 @@ def _full_patterns(person: Person) -> tuple[re.Pattern[str], ...]:
 
 @lru_cache(maxsize=8192)
 def _alone(word: _Word) -> re.Pattern[str]:
-    return re.compile(_START + _either(word) + r"(?=(?:['’]s)?(?![^\W_]))")
+    return re.compile(_START + _either(word) + _END)
 
 
 def _either(word: _Word) -> str:

@@ -45,8 +45,8 @@ BATCH = 64
 _PARTICLE = r"(?:(?:de|la|van|von|der|den|bin|al|el|del|di|da|dos)[ ]){0,2}"
 _INITIAL = r"[A-Z]\."
 _PERSON = re.compile(
-    rf"{_PARTICLE}(?:{CAPITALISED}|{_INITIAL})"
-    rf"(?:(?:[ ]|,[ ](?={CAPITALISED})){_PARTICLE}(?:{CAPITALISED}|{_INITIAL})){{0,3}}"
+    rf"{_PARTICLE}(?:{_INITIAL}|{CAPITALISED})"
+    rf"(?:(?:[ ]|,[ ](?={CAPITALISED})){_PARTICLE}(?:{_INITIAL}|{CAPITALISED})){{0,3}}"
 )
 _CUES = re.compile(CUE)
 _TITLES = re.compile(

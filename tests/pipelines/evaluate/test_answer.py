@@ -38,13 +38,30 @@ def test_only_a_whole_interval_on_one_side_of_zero_is_a_verdict(low, high, word)
     assert verdict(row(low=low, high=high)) == word
 
 
-def test_one_sentence_names_every_task_asked_for():
+PAIR = {("ours", "start"): "its untrained start"}
+
+
+def test_one_sentence_names_every_task_asked_for_and_the_control_last():
     rows = [row("view"), row("findings", 0.0, -0.1, 0.1), row("view", label="AP", low=-1), row("view", baseline=None)]
-    said = sentences(rows, ("findings", "lines", "view"), {("ours", "start"): "its untrained start"})
+    said = sentences(rows, ("findings", "lines", "view"), PAIR)
     assert said[("ours", "start")] == (
-        "ours is better than its untrained start on view (a control) (+0.10 [+0.05, +0.15]); a difference is not shown "
-        "on findings (0.00 [−0.10, +0.10]); lines and tubes could not be scored."
+        "ours is not shown to differ from its untrained start on findings (0.00 [−0.10, +0.10]); lines and tubes could "
+        "not be scored; on the control task, view, it is better (+0.10 [+0.05, +0.15])."
     )
+
+
+def test_verdicts_are_gathered():
+    rows = [row("findings"), row("lines"), row("view", -0.2, -0.3, -0.1)]
+    said = sentences(rows, ("findings", "lines", "view"), PAIR)
+    assert said[("ours", "start")] == (
+        "ours is better than its untrained start on findings (+0.10 [+0.05, +0.15]) and lines and tubes (+0.10 [+0.05, "
+        "+0.15]); on the control task, view, it is worse (−0.20 [−0.30, −0.10])."
+    )
+
+
+def test_view_alone_is_the_answer_when_nothing_else_was_asked():
+    said = sentences([row("view")], ("view",), PAIR)
+    assert said[("ours", "start")] == "ours is better than its untrained start on view (+0.10 [+0.05, +0.15])."
 
 
 def test_a_worse_model_is_called_worse():

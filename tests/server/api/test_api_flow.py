@@ -18,6 +18,7 @@ from pipelines.release import require_release
 from server.access import Role
 from server.app import prepare
 from server.client import ApiError, Client
+from server.settings import Settings
 from tests.server.house import PASSWORD, House, write_deidentified
 
 A, P, R = Role.ADMIN, Role.PRIVACY_OFFICER, Role.RESEARCHER
@@ -268,3 +269,9 @@ def test_keys_of_the_first_start_are_private_and_kept(house: House):
     assert stat.S_IMODE(settings.secrets_dir.stat().st_mode) == 0o700
     prepare(settings)
     assert [f.read_bytes() for f in files] == before
+
+
+def test_a_data_root_that_cannot_be_written_is_one_sentence(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="INTRAMURAL_DATA"):
+        prepare(Settings(data=tmp_path / "file" / "data"))

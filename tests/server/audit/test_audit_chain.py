@@ -16,23 +16,14 @@ from server.settings import Settings
 from server.store.db import Database
 from server.store.migrate import upgrade
 from server.store.models import Audit, SignInAttempt, now
-from tests.databases import postgresql
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        yield from opened(f"sqlite:///{tmp_path / 'audit.db'}")
-    else:
-        with postgresql() as url:
-            yield from opened(url)
-
-
-def opened(url: str) -> Iterator[Database]:
-    upgrade(url)
-    db = Database(url)
-    yield db
-    db.engine.dispose()
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    upgrade(database_url)
+    made = Database(database_url)
+    yield made
+    made.engine.dispose()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -13,16 +12,11 @@ from pipelines.contract import BadInput
 from server.store import migrate
 from server.store.db import Database
 from server.store.models import Base
-from tests.databases import postgresql
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'new.db'}"
-    else:
-        with postgresql() as made:
-            yield made
+@pytest.fixture
+def url(database_url: str) -> str:
+    return database_url
 
 
 @pytest.fixture
@@ -87,3 +81,9 @@ def test_a_database_of_a_newer_version_is_refused(url, db):
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(BadInput, match="newer version"):
         migrate.upgrade(url)
+
+
+def test_a_database_that_does_not_answer_is_one_sentence(tmp_path):
+    for nowhere in (f"sqlite:///{tmp_path / 'none' / 'x.db'}", "postgresql+psycopg://127.0.0.1:1/none"):
+        with pytest.raises(BadInput, match="does not answer"):
+            migrate.upgrade(nowhere)

@@ -1,0 +1,207 @@
+"""Two gloo processes against one, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.contract import Outcome, run_stage, sha256_file
+from pipelines.pretrain import ranks as ranks_module
+from tests.cohorts import make_cohort
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cohort(tmp_path_factory.mktemp("cohort") / "c", patients=24, side=64)
+
+
+@pytest.fixture(autouse=True)
+def keep_signals_and_threads():
+    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    torch.set_num_threads(threads)
+
+
+def spec(cohort: Path, encoder: str, **values: Any) -> dict[str, Any]:
+    return {"cohort": str(cohort), "encoder": encoder, "budget": 16, "batch": 4, "checkpoint_every": 1} | values
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def as_rank(rank: int, port: int, work: Any, *arguments: Any) -> None:
+    """Body of a forked process: torchrun's environment, one thread (forked thread pools do not work)."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    sys.exit(work(*arguments))
+
+
+def two_ranks(work: Any, *arguments: Any) -> list[int | None]:
+    context, port = multiprocessing.get_context("fork"), free_port()
+    processes = [context.Process(target=as_rank, args=(rank, port, work, *arguments)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
+
+
+def run_pretrain(values: dict[str, Any], out: Path) -> int:
+    return 0 if run_stage("pretrain", values, out) is Outcome.DONE else 1
+
+
+def losses(out: Path) -> list[float]:
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    return [e["values"]["loss"] for e in events if e["kind"] == "metric"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "extra"), [("rad-dino-tiny", {}), ("mi2-tiny", {}), ("mi2-tiny", {"micro_batch": 1})]
+)
+def test_two_processes_train_as_one(cohort: Path, tmp_path: Path, encoder: str, extra: dict[str, Any]) -> None:
+    assert run_stage("pretrain", spec(cohort, encoder), tmp_path / "one") is Outcome.DONE
+    assert two_ranks(run_pretrain, spec(cohort, encoder, **extra), tmp_path / "two") == [0, 0]
+    # AdamW turns rounding in tiny gradients into whole steps, so only the first losses can agree closely.
+    assert losses(tmp_path / "two")[:2] == pytest.approx(losses(tmp_path / "one")[:2], abs=1e-5)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=2e-3)
+
+
+def gathered_gradient() -> int:
+    """One loss of gathered rows, on each rank whole; averaged parameter gradients must be that loss's gradient."""
+    ranks = ranks_module.Ranks(torch.device("cpu"))
+    inputs = torch.arange(12.0).view(4, 3) / 10
+    weight = torch.ones(3, 3, requires_grad=True)
+    rows = ranks_module.gather(inputs[2 * ranks.rank : 2 * ranks.rank + 2] @ weight)
+    (rows @ rows.T).tanh().sum().backward()
+    ranks_module.average_gradients([weight])
+    alone = torch.ones(3, 3, requires_grad=True)
+    whole = inputs @ alone
+    (whole @ whole.T).tanh().sum().backward()
+    torch.testing.assert_close(weight.grad, alone.grad)
+    assert ranks.any(ranks.rank == 1) and not ranks.any(False)
+    assert ranks.agree(7 + ranks.rank) == 7
+    ranks.close()
+    return 0
+
+
+def test_gathering_has_the_gradient_of_one_loss() -> None:
+    assert two_ranks(gathered_gradient) == [0, 0]
+
+
+def lose_a_rank(values: dict[str, Any], out: Path) -> int:
+    if os.environ["RANK"] == "1":
+
+        def kill(self: Any, flag: bool) -> bool:
+            os._exit(9)
+
+        ranks_module.Ranks.any = kill
+    return 0 if run_stage("pretrain", values, out) is Outcome.RETRY else 1
+
+
+def test_a_lost_rank_is_a_retry_and_the_run_resumes(cohort: Path, tmp_path: Path) -> None:
+    values = spec(cohort, "mi2-tiny")
+    assert two_ranks(lose_a_rank, values, tmp_path) == [0, 9]
+    assert "process of this run was lost" in json.loads((tmp_path / "outcome.json").read_text())["message"]
+    assert two_ranks(run_pretrain, values, tmp_path) == [0, 0]
+
+
+def launch(values: dict[str, Any], out: Path, processes: int = 1) -> subprocess.Popen:
+    path = out.parent / f"{out.name}.json"
+    path.write_text(json.dumps(values))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
+    command = [sys.executable, *launcher, "-m", "pipelines", "pretrain", str(path), str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_for_step(process: subprocess.Popen, out: Path, step: int) -> None:
+    name, end = f"step-{step:08d}.sha256", time.monotonic() + 120
+    while not (out / "checkpoints" / name).exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+
+
+def descendants(pid: int) -> set[int]:
+    """Pids below `pid`, by /proc."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    found, new = set(), {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["rad-dino-tiny", "mi2-tiny"])
+def test_sigkill_and_start_again_is_bit_equal(cohort: Path, tmp_path: Path, encoder: str) -> None:
+    values = spec(cohort, encoder, budget=40)
+    assert launch(values, tmp_path / "undisturbed").wait(180) == 0
+    for step in (2, 7):
+        process = launch(values, tmp_path / "killed")
+        wait_for_step(process, tmp_path / "killed", step)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(30)
+    assert launch(values, tmp_path / "killed").wait(180) == 0
+    for name in ("model/model.safetensors", "result.json", "model/card.json"):
+        assert sha256_file(tmp_path / "killed" / name) == sha256_file(tmp_path / "undisturbed" / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["torchrun", "rank"])
+def test_torchrun_or_a_rank_killed_leaves_nobody_and_resumes(cohort: Path, tmp_path: Path, victim: str) -> None:
+    values = spec(cohort, "mi2-tiny", budget=80)
+    assert launch(values, tmp_path / "undisturbed", 2).wait(240) == 0
+    process = launch(values, tmp_path / "killed", 2)
+    wait_for_step(process, tmp_path / "killed", 3)
+    family = descendants(process.pid)
+    ranks = [p for p in family if "RANK" in environment_of(p)]
+    assert len(ranks) == 2
+    os.kill(process.pid if victim == "torchrun" else max(ranks), signal.SIGKILL)
+    process.wait(120)
+    end = time.monotonic() + 60
+    while any(alive(p) for p in family) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not [p for p in family if alive(p)]
+    assert launch(values, tmp_path / "killed", 2).wait(240) == 0
+    final = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("killed", "undisturbed")]
+    assert final[0] == final[1]
+
+
+def environment_of(pid: int) -> set[str]:
+    try:
+        return {v.split(b"=")[0].decode() for v in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
+    except OSError:
+        return set()
