@@ -28,7 +28,8 @@ _WALL_T = [-0.2, 0.0, 0.1, 0.35, 0.75, 1.0, 1.4]
 _FRONT = [-0.1, 0.08, 0.38, 0.82, 1.0, 0.98, 0.95]
 _BACK_T = [-0.2, 0.0, 0.15, 0.5, 0.85, 1.1, 1.4]
 _BACK = [-0.3, -0.55, -0.85, -1.04, -1.02, -0.92, -0.8]
-_FINE = np.linspace(-0.3, 1.8, 1051, dtype=np.float32)
+# Looked up, not interpolated: at 8,400 steps neighbours differ by less than 0.1 mm.
+_FINE = np.linspace(-0.3, 1.8, 8401, dtype=np.float32)
 _PROFILES = {
     name: PchipInterpolator(_T, values)(np.clip(_FINE, 0, 1.4)).astype(np.float32)
     for name, values in (("outer", _OUTER), ("inner", _INNER), ("depth", _DEPTH))
@@ -168,8 +169,8 @@ class Thorax:
         return self.half_depth * self._profile("back", z)
 
     def _profile(self, name: str, z: Array) -> Array:
-        t = np.asarray(z, np.float32) / np.float32(self.lung_height)
-        return np.interp(t, _FINE, _PROFILES[name]).astype(np.float32)
+        at = np.asarray(z, np.float32) * np.float32(4000 / self.lung_height) + np.float32(1200.5)
+        return _PROFILES[name][np.clip(at, 0, 8400).astype(np.int32)]
 
 
 def pose_thorax(anatomy: Anatomy, pose: Pose, heart_ratio: float) -> Thorax:

@@ -78,7 +78,9 @@ def develop(measured: Array, lung: Array, how: Processing, spacing: float) -> Ar
     centre = float(np.median(slow[inside > 0])) if inside.any() else 0.0
     off = (how.compress * (slow - centre) * inside).astype(np.float32)
     off = cv2.GaussianBlur(off, (0, 0), 1.2)
-    fine = cv2.GaussianBlur(measured, (0, 0), 2.2 / spacing)
+    halved = cv2.resize(measured, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
+    smooth = cv2.GaussianBlur(halved, (0, 0), 1.1 / spacing)
+    fine = cv2.resize(smooth, (columns, rows), interpolation=cv2.INTER_LINEAR)
     image = measured - cv2.resize(off, (columns, rows), interpolation=cv2.INTER_LINEAR)
     image += np.float32(how.detail) * (measured - fine)
     anchor = cv2.resize(small - off, (lung.shape[1], lung.shape[0]), interpolation=cv2.INTER_LINEAR)

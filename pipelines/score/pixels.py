@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pipelines.score.key import Box
 
 TOKEN = re.compile(r"[A-Z0-9]{3,}")
-# A patch larger than this share of the picture is no blanked marker, whatever text lies under it.
+# A patch that reaches further than this share of the picture is no blanked text, whatever lies under it.
 LARGEST_PATCH = 0.05
 
 
@@ -48,22 +48,27 @@ def compare_pixels(source: Dataset, output: Dataset, boxes: tuple[Box, ...]) -> 
 
 
 def _away_from_text(changed: np.ndarray, view: np.ndarray, boxes: tuple[Box, ...]) -> np.ndarray:
-    """The changed pixels where the source has no text, neither planted nor of its own (lead markers, device logos).
+    """The changed pixels of patches under which the source has no text, planted or its own (markers, device logos).
 
-    Own text is what the detector finds in the whole picture or, turned and enlarged, under a changed patch.
+    A patch may reach a little further than the text that it hides, so a whole patch is judged.
     """
     left = changed & ~_near(boxes, changed.shape)
-    if left.any():
-        left &= ~_near(_detect(view), changed.shape)
-    patches = cv2.dilate(left.astype(np.uint8), np.ones((15, 15), np.uint8))
-    for x, y, width, height, _ in cv2.connectedComponentsWithStats(patches)[2][1:].tolist():
-        if width * height > LARGEST_PATCH * changed.size:
-            continue
-        part = slice(max(0, y - 16), y + height + 16), slice(max(0, x - 16), x + width + 16)
-        crop = cv2.resize(view[part], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-        if any(_detect(np.ascontiguousarray(np.rot90(crop, turns))) for turns in range(4)):
-            left[y : y + height, x : x + width] = False
+    patches = cv2.dilate(changed.astype(np.uint8), np.ones((9, 9), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(patches)
+    planted = set(np.unique(labels[_near(boxes, changed.shape)]).tolist())
+    for label in range(1, count):
+        patch = labels == label
+        overhang = float((left & patch).mean())
+        if 0 < overhang <= LARGEST_PATCH and (label in planted or _holds_text(view, *stats[label, :4].tolist())):
+            left[patch] = False
     return left
+
+
+def _holds_text(view: np.ndarray, x: int, y: int, width: int, height: int) -> bool:
+    """Whether the detector sees text in a part of the picture, enlarged and whichever way up."""
+    part = view[max(0, y - 16) : y + height + 16, max(0, x - 16) : x + width + 16]
+    part = cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    return any(_detects(np.ascontiguousarray(np.rot90(part, turns))) for turns in range(4))
 
 
 def tokens(text: str) -> set[str]:
@@ -111,14 +116,10 @@ def _view(pixels: np.ndarray, ds: Dataset) -> np.ndarray:
     return 255 - view if ds.PhotometricInterpretation == "MONOCHROME1" else view
 
 
-def _detect(view: np.ndarray) -> list[Box]:
+def _detects(view: np.ndarray) -> bool:
     picture = cv2.cvtColor(view, cv2.COLOR_GRAY2BGR)
     found = _engine()(picture, use_det=True, use_cls=False, use_rec=False, box_thresh=0.4)
-    boxes = []
-    for corners in found.boxes if found.boxes is not None else []:
-        (left, top), (right, bottom) = np.min(corners, axis=0), np.max(corners, axis=0)
-        boxes.append(Box("", int(left), int(top), int(right - left), int(bottom - top)))
-    return boxes
+    return found.boxes is not None and len(found.boxes) > 0
 
 
 def _recognise(crop: np.ndarray) -> list[str]:
@@ -137,6 +138,7 @@ def _engine() -> Any:
         params={
             "Global.log_level": "error",
             "Global.text_score": 0.0,
+            "Det.limit_side_len": 256,
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }

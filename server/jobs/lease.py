@@ -13,7 +13,7 @@ from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
 from server.jobs import finish, outbox
-from server.jobs.states import LIVE, State, move
+from server.jobs.states import State, move
 from server.store.models import GpuSlot, Job, now
 
 
@@ -31,9 +31,9 @@ def clock(session: Session) -> datetime:
 def hold(session: Session, job_id: str, token: str, seconds: float) -> Job:
     """Renew the lease for `seconds` and return the job, locked until the transaction ends.
 
-    Raises LeaseLost when the token is no longer the job's.
+    Raises LeaseLost when the token is no longer the job's: another holds it, or nobody does.
     """
-    ours = update(Job).where(Job.id == job_id, Job.lease_token == token, Job.state.in_(LIVE))
+    ours = update(Job).where(Job.id == job_id, Job.lease_token == token)
     renewed = session.execute(
         ours.values(lease_expires_at=clock(session) + timedelta(seconds=seconds)),
         execution_options={"synchronize_session": False},

@@ -157,7 +157,7 @@ def _span(
     if pattern is _COMPACT:
         return _compact(base, got["compact"], known)
     if pattern is _NUMERIC:
-        return _numeric(base, match, got, day_first)
+        return _numeric(base, match, got, known, day_first)
     if "mon" in got and "y" not in got and got["mon"].lower() in _WORDS and not got["mon"][0].isupper():
         return None
     year = _year(got["y"]) if "y" in got else (reference.year if reference else LEAP_YEAR)
@@ -174,19 +174,25 @@ def _span(
     )  # fmt: skip
 
 
-def _numeric(base: DateSpan, match: re.Match[str], got: dict[str, str], day_first: dict[str, bool]) -> DateSpan | None:
+def _numeric(
+    base: DateSpan, match: re.Match[str], got: dict[str, str], known: Collection[date], day_first: dict[str, bool]
+) -> DateSpan | None:
     a, b, y, s = got["a"], got["b"], got["y"], got["s"].strip()
-    if len(y) == 2 and s != "/" and not (len(a) == len(b) == 2):
-        return None  # a version, a size or a vertebra rather than a date
-    first = day_first.get(s, s == ".")
-    orders = (("d", "m"), ("m", "d")) if first else (("m", "d"), ("d", "m"))
+    orders = (("d", "m"), ("m", "d")) if day_first.get(s, s == ".") else (("m", "d"), ("d", "m"))
+    readings = []
     for order in orders:
         values = dict(zip(order, (a, b), strict=True))
-        if day := _date(_year(y), values["m"], values["d"]):
-            places = [(order[0], "a"), (order[1], "b"), ("y", "y")]
-            parts = tuple((what, match.start(g) - base.start, match.end(g) - base.start) for what, g in places)
-            return replace(base, day=day, parts=parts, padded=_padded([a, b]))
-    return base if len(y) == 4 else None
+        places = [(order[0], "a"), (order[1], "b"), ("y", "y")]
+        parts = tuple((what, match.start(g) - base.start, match.end(g) - base.start) for what, g in places)
+        for year in _years(y):
+            if day := _date(year, values["m"], values["d"]):
+                readings.append(replace(base, day=day, parts=parts, padded=_padded([a, b])))
+    for reading in readings:
+        if reading.day in known:
+            return reading
+    if len(y) == 2 and s != "/" and not (len(a) == len(b) == 2):
+        return None  # a version, a size or a vertebra rather than a date
+    return readings[0] if readings else base if len(y) == 4 else None
 
 
 def _compact(base: DateSpan, digits: str, known: Collection[date]) -> DateSpan | None:
@@ -227,10 +233,16 @@ def _date(year: int | str, month: int | str, day: int | str) -> date | None:
 
 
 def _year(text: str) -> int:
+    return _years(text)[0]
+
+
+def _years(text: str) -> list[int]:
+    """What a year as written may be, likeliest first."""
     text = text.lstrip("'’")
     if len(text) == 4:
-        return int(text)
-    return int(text) + (2000 if int(text) <= 40 else 1900)
+        return [int(text)]
+    recent, past = 2000 + int(text), 1900 + int(text)
+    return [recent, past] if int(text) <= 40 else [past, recent]
 
 
 def _padded(numbers: list[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 # MSH-18 (table 0211) to Python's codecs; a message that names none is read by what its bytes are.
 CHARSETS = {
@@ -126,7 +127,7 @@ def _split(data: bytes) -> list[bytes]:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         data = data.decode("utf-16", "replace").encode()
     starts = [m.start(1) for m in re.finditer(rb"(?:^|[\r\n])(MSH[^\w\s])", data)]
-    return [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
+    return [data[a:b] for a, b in pairwise([*starts, len(data)])]
 
 
 def _charset(part: bytes) -> str:

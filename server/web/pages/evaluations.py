@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
@@ -26,7 +26,7 @@ STATES = {
 }
 # A report is one self-contained page with inline styles and no scripts; it is shown inside ours and may do nothing.
 REPORT_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups; "
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-downloads; "
     "frame-ancestors 'self'",
     "X-Frame-Options": "SAMEORIGIN",
 }
@@ -105,3 +105,15 @@ def report(id_: str, session: SessionDep, settings: SettingsDep) -> FileResponse
     if row.state != "ready" or not path.exists():
         raise NotFound("The evaluation has no report yet; wait for its job to finish.")
     return FileResponse(path, media_type="text/html", headers=REPORT_HEADERS)
+
+
+@router.get("/{id_}/{table}.parquet", dependencies=[allow(P.EVALUATION_READ)])
+def table_file(
+    id_: str, table: Literal["scores", "results"], session: SessionDep, settings: SettingsDep
+) -> FileResponse:
+    """What every number of the report is computed from."""
+    row = common.get(session, Evaluation, id_)
+    path = settings.root / row.folder / f"{table}.parquet"
+    if row.state != "ready" or not path.exists():
+        raise NotFound("The evaluation has no tables yet; wait for its job to finish.")
+    return FileResponse(path, media_type="application/vnd.apache.parquet", filename=f"{table}.parquet")

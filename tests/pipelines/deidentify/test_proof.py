@@ -30,7 +30,8 @@ NEEDLES = Needles(WHO)
         "MRN7700123", "id mrn7700123.", "40771239", "no. 40771239/2", "call 415-555-0143", "14 MARROWBONE PARADE",
         "clínica santa aurelia", "CLI\u0301NICA SANTA AURELIA", "Weatherby", "seen by ZOFIA", "Zofia Weatherby",
         "Rose Heart", "heart, rose", "Gutie\u0301rrez", "VÍCTOR", "太郎", "1082", "on 2019-03-04", "03/04/2019",
-        "4.3.2019", "4 March 2019", "Mar 4, 2019", "04-MAR-2019", "20190304", "DOB 21.05.31", "1.2.826.0.1.3680043.10.777.3",
+        "4.3.2019", "4 March 2019", "Mar 4, 2019", "04-MAR-2019", "20190304", "DOB 21.05.31",
+        "1.2.826.0.1.3680043.10.777.3",
     ],
 )  # fmt: skip
 def test_own_values_are_found_in_text(text: str) -> None:

@@ -107,6 +107,10 @@ def test_attempts_are_counted_unless_the_worker_stopped_in_good_order(db: Databa
         with db.session() as session:
             lease.give_back(session, lease.hold(session, job, taken.token, 60), "It broke.", refund=refund)
         assert get(db, job).state == state
+        # A job that is queued again has to wake a worker as a new one does.
+        rung: list[str] = []
+        outbox.publish(db, lambda _, job_id, rung=rung: rung.append(job_id))
+        assert set(rung) == ({job} if state == "queued" else set())
     assert get(db, job).message == "It broke. It was tried 2 times."
     with db.session() as session:
         service.resume(session, session.get_one(Job, job))
@@ -137,6 +141,17 @@ def test_cancel_while_running_ends_as_canceled_whatever_way_it_is_given_back(db:
     with db.session() as session:
         reaper.reap(session)
     assert get(db, job).state == State.CANCELED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("db", ["postgresql"], indirect=True)  # SQLite lets nobody write in between
+def test_cancel_decides_by_the_row_and_not_by_what_the_caller_once_read(db: Database) -> None:
+    job = queue(db)
+    with db.session() as session:
+        read = session.get_one(Job, job)
+        take(db)
+        service.cancel(session, read)
+    assert get(db, job).state == State.CANCELING
 
 
 def test_an_older_job_is_not_resumed_behind_a_newer_one_of_the_same_thing(db: Database) -> None:

@@ -17,7 +17,7 @@ MESSAGE = (
     "MSH|^~\\&|RIS|HOSP|X|SITE|20190307104500||ORU^R01|1|P|2.5.1||||||UNICODE UTF-8\r"
     "PID|1||123456^^^HOSP^MR~9988^^^OTHER^PI||Šimůnek^Zofia^M||19470311|F|||9 Rue des Tanneurs^^Lyon||404-555-0101\r"
     "PV1|1|O|||||77^Haddad^Olu^^^Dr\r"
-    "OBR|1|P55|ACC1234567|71045^XR CHEST^CPT|||20190306104233||||||||88^Mbeki^Liam||||||||||F||||||||99&Pereira&Mei\r"
+    "OBR|1|P55|ACC1234567|71045^XR CHEST^CPT|||20190306104233|||||||||88^Mbeki^Liam|||||||||F|||||||99&Pereira&Mei\r"
     "OBX|1|TX|71045^REPORT||FINDINGS: a\\T\\b \\F\\ c\\.br\\second line~third\\X0D0A\\line||||||F\r"
     "OBX|2|TX|71045^REPORT||IMPRESSION: clear\\E\\||||||F\r"
 )
