@@ -49,7 +49,7 @@ def command(processes: int) -> list[str]:
 def environment(own: Mapping[str, str], job: Job, gpus: list[str], settings: Settings) -> dict[str, str]:
     """The stage's environment: no setting of the control plane, which may hold a password, and no way out."""
     kept = {key: value for key, value in own.items() if not key.startswith("INTRAMURAL_")}
-    threads = max(1, len(os.sched_getaffinity(0)) // max(job.processes, settings.slots))
+    threads = max(1, len(os.sched_getaffinity(0)) // (job.processes * settings.slots))
     kept.setdefault("OMP_NUM_THREADS", str(threads))
     return kept | {
         **process.marks(job.id, job.lease_token or "", settings.root),

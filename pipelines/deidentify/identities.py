@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from pipelines.deidentify.reasons import REASONS, Quarantine
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+
+__all__ = ["REASONS", "Identities", "Quarantine", "from_dataset"]
 
 
 @dataclass(frozen=True)
@@ -28,32 +33,6 @@ class Identities:
 
     def __or__(self, other: Identities) -> Identities:
         return Identities(**{f: getattr(self, f) | getattr(other, f) for f in self.__dataclass_fields__})
-
-
-class Quarantine(Exception):
-    """This file cannot be processed safely. `reason` is a code from REASONS, `detail` holds no PHI."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.detail = reason, detail
-
-
-# Reason code -> what it means, for the privacy officer.
-REASONS: dict[str, str] = {
-    "empty": "The file is empty.",
-    "not_dicom": "The file is neither DICOM nor a table the export may hold.",
-    "unreadable": "The DICOM file is damaged or cut off.",
-    "conflict": "Two files share one SOPInstanceUID but differ in content; neither is used.",
-    "not_image": "The object is not an image this policy can clean.",
-    "no_patient": "The object names no patient.",
-    "pixels": "The pixel data cannot be decoded, so they cannot be checked.",
-    "text_in_pixels": "Text is still readable in the pixels after cleaning.",
-    "residue": "A value of the source was found again in the output.",
-    "unmatched": "The report, label or mask belongs to no study of the export.",
-    "ambiguous": "Two reports or masks claim one study and differ.",
-    "malformed": "The row or message is malformed.",
-    "opted_out": "The patient objected to the use of the data.",
-}
 
 
 # ---- collecting ------------------------------------------------------------------------------------------------

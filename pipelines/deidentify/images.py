@@ -29,6 +29,7 @@ PART = pa.schema(
     [
         *MANIFEST,
         ("detail", pa.string()),
+        ("claimed", pa.string()),  # accession pseudonym of an image, whatever became of it
         ("rows", pa.int32()),
         ("columns", pa.int32()),
         ("view", pa.string()),
@@ -81,7 +82,8 @@ def clean_part(part: Part, tick: Tick) -> None:
     """De-identify one partition; its table, written last, says that all of it is on disk."""
     configure_pydicom()
     job = part.job
-    private, rows, stored = _Private(), [], []
+    private, rows = _Private(), []
+    stored: list[Path] = []
     paths = unseal(job.root / "vault" / SOURCES / f"{part_name(part.number)}.vault", job.vault_key)
     scratch = job.root / "tmp" / part_name(part.number)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -114,6 +116,7 @@ def _manifest_row(entry: dict[str, Any], policy: Policy) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(PART.names)
     row |= {name: entry[name] for name in ("source_id", "kind", "reason", "detail")}
     row |= {"state": entry["state"] if entry["state"] != "ok" else "read", "policy": policy.digest}
+    row["claimed"] = entry["accession"]
     return row
 
 
@@ -132,7 +135,7 @@ def _image(
         ds, source = cleaner.read(raw)
         if source.opted_out:
             private.opted_out.append(source.who.accession)
-            row |= {"state": "opted_out", "reason": "opted_out"}
+            row |= {"state": "opted_out", "reason": "opted_out", "claimed": None}
             return
         row["practice"] = source.who.practice
         row |= {"rows": int(ds.Rows), "columns": int(ds.Columns), "view": text(ds, "ViewPosition")[:16]}
@@ -170,7 +173,8 @@ def _store(written: Written, entry: dict[str, Any], root: Path, scratch: Path) -
     """Put the file in its place, whole: it is written beside and renamed, and synced with its partition."""
     folder = root / "dicom" / entry["patient"] / entry["study"]
     folder.mkdir(parents=True, exist_ok=True)
-    temporary, target = scratch / "instance", folder / f"{entry['instance']}.dcm"
+    temporary: Path = scratch / "instance"
+    target: Path = folder / f"{entry['instance']}.dcm"
     temporary.write_bytes(written.data)
     temporary.replace(target)
     return target

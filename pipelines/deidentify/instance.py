@@ -113,7 +113,7 @@ def encode(ds: Dataset, syntax: UID) -> bytes:
     meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
     ds.file_meta = meta
-    file = FileDataset(None, ds, file_meta=meta, preamble=b"\0" * 128)
+    file = FileDataset("", ds, file_meta=meta, preamble=b"\0" * 128)
     if syntax.is_compressed and "PixelData" in file:
         file["PixelData"].is_undefined_length = True
     buffer = io.BytesIO()

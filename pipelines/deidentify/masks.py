@@ -86,7 +86,8 @@ class MaskReader:
         row |= {"points": points, "position": position}
 
     def _row(self, accession: str, structure: str, study: Study) -> dict[str, Any]:
-        row = {"accession": accession, "patient": next(iter(study.patients)), "structure": structure}
+        patient = next(iter(study.patients))
+        row: dict[str, Any] = {"accession": accession, "patient": patient, "structure": structure}
         row |= dict.fromkeys(("output", "sha256", "points", "position"))
         return self.rows.setdefault((structure, accession), row)
 

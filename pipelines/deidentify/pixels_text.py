@@ -25,6 +25,8 @@ STROKE = 9  # a stroke is thinner than this; thicker print is found on the small
 # Grey levels of 255 by which a stroke stands out, and the share of a cell that such strokes cover: much faint ink, or
 # a little of strong ink as tiny print has it.
 INK = ((24, 0.10), (48, 0.03))
+RUN = 96  # pixels in one straight upright or level line
+SMALL = 24  # cells that are not worth dividing
 PROBABILITY = 0.3  # of a text pixel (DB, arXiv 1911.08947)
 SCORE = 0.4  # mean probability of a text region; DB's own default is 0.5
 UNCLIP = 1.6  # DB's map is shrunk text; regions grow by area * UNCLIP / perimeter
@@ -109,16 +111,42 @@ def _find_on_level(view: View) -> list[Region]:
 
 
 def _areas(view: View) -> list[Region]:
-    """The rectangles, in whole cells, that hold everything the gate lets through and a cell around it."""
+    """Rectangles, in whole cells, that hold everything the gate lets through and a cell around it."""
     standing_out = strokes(view)
     grid = (view.shape[1] // CELL, view.shape[0] // CELL)
     active = np.zeros(grid[::-1], np.uint8)
     for contrast, share in INK:
-        marked = (standing_out >= contrast).astype(np.float32)
-        active |= cv2.resize(marked, grid, interpolation=cv2.INTER_AREA) >= share
-    around = cv2.dilate(active, np.ones((3, 3), np.uint8))
-    count, _, stats, _ = cv2.connectedComponentsWithStats(around, connectivity=8)
-    return [Region(*(int(v) * CELL for v in stats[i][:4])) for i in range(1, count)]
+        marked = (standing_out >= contrast).astype(np.uint8)
+        # Frames, rulers and edges of plates run straight on; no stroke of print does.
+        for kernel in (np.ones((1, RUN), np.uint8), np.ones((RUN, 1), np.uint8)):
+            marked -= cv2.morphologyEx(marked, cv2.MORPH_OPEN, kernel)
+        covered = cv2.resize(marked.astype(np.float32), grid, interpolation=cv2.INTER_AREA)
+        active |= covered >= share
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(active, np.ones((3, 3), np.uint8)))
+    areas: list[Region] = []
+    for i in range(1, count):
+        parts = _compact(Region(*(int(v) for v in stats[i][:4])), labels == i)
+        areas += parts if len(parts) == 1 else [part.grown(1, 1, labels.shape) for part in parts]
+    return [Region(*(v * CELL for v in (a.left, a.top, a.width, a.height))) for a in areas]
+
+
+def _compact(area: Region, cells: NDArray[np.bool_]) -> list[Region]:
+    """Cut a rectangle of cells in halves, each shrunk to its cells, until it is filled for the greater part: a wire
+    across the picture would else take all of it along."""
+    inside = area.crop(cells)
+    if not inside.any():
+        return []
+    y, x, height, width = *(int(v.min()) for v in np.nonzero(inside)), *(int(np.ptp(v)) + 1 for v in np.nonzero(inside))
+    area = Region(area.left + x, area.top + y, width, height)
+    if width * height <= SMALL or 2 * area.crop(cells).sum() >= width * height:
+        return [area]
+    if width >= height:
+        first = Region(area.left, area.top, width // 2, height)
+        second = Region(first.right, area.top, width - first.width, height)
+    else:
+        first = Region(area.left, area.top, width, height // 2)
+        second = Region(area.left, first.bottom, width, height - first.height)
+    return [*_compact(first, cells), *_compact(second, cells)]
 
 
 def _probability(view: View) -> NDArray[np.float32]:

@@ -129,7 +129,8 @@ def prove(output: bytes, pixel_bytes: int, needles: Needles, source: Dataset) ->
     """
     ds = pydicom.dcmread(io.BytesIO(output))
     header = output[: len(output) - pixel_bytes]
-    texts, new_uids = [], set()
+    texts: list[str] = []
+    new_uids: set[str] = set()
     for level, tag, vr, value in _leaves(ds):
         if vr == "UI":
             new_uids.update(u for u in _split(value) if u.startswith("2.25."))
@@ -158,8 +159,9 @@ def _same_date(source: Dataset, tag: int, value: bytes) -> bool:
 
 def _leaves(ds: Dataset, level: int = 0) -> Iterator[tuple[int, int, str, bytes]]:
     """(level, tag, VR, bytes) of every element below which there is none, as stored, pixel data aside."""
-    for part in (getattr(ds, "file_meta", None) if level == 0 else None, ds):
-        for tag in part.keys() if part is not None else ():
+    parts: tuple[Dataset, ...] = (ds.file_meta, ds) if level == 0 else (ds,)
+    for part in parts:
+        for tag in part.keys():  # noqa: SIM118 - iterating the dataset itself would convert every element
             raw = part.get_item(tag)
             vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
             if vr == "SQ":

@@ -26,6 +26,7 @@ class Studies:
     def __init__(self, rows: list[dict[str, Any]], identities: dict[str, Identities], opted_out: set[str]) -> None:
         self.identities, self.opted_out = identities, opted_out
         self.by_accession: dict[str, Study] = {}
+        self.claimed = {row["claimed"] for row in rows}
         for row in rows:
             if row["state"] != "written":
                 continue
@@ -41,7 +42,8 @@ class Studies:
             raise Quarantine("opted_out")
         study = self.by_accession.get(accession)
         if study is None:
-            raise Quarantine("unmatched")
+            known = accession in self.claimed
+            raise Quarantine("unmatched", "its images are in quarantine" if known else "no such accession number")
         if len(study.patients) > 1:
             raise Quarantine("ambiguous", "the accession number is shared by two patients")
         return study

@@ -106,7 +106,7 @@ def dummy(vr: str) -> str | int | None:
 
 def vr_of(ds: Dataset, tag: int) -> str:
     """The VR of an element without converting its value: as stored, else the dictionary's, else UN."""
-    vr = ds.get_item(tag).VR  # type: ignore[union-attr]
+    vr = ds.get_item(tag).VR
     if vr is None or (vr == "UN" and dictionary_has_tag(tag)):
         return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
     return str(vr)

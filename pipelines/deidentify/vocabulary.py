@@ -6,6 +6,7 @@ import re
 import unicodedata
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
@@ -27,7 +28,8 @@ def clinical_words() -> frozenset[str]:
     from pydicom.sr._concepts_dict import concepts
 
     found: set[str] = set()
-    for scheme in concepts.values():
+    schemes: dict[str, Any] = concepts
+    for scheme in schemes.values():
         for codes in scheme.values():
             for meaning, *_ in codes.values():
                 found.update(w for w in _WORD.findall(meaning) if w.islower())

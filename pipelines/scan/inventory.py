@@ -89,7 +89,8 @@ def scan_export(
 
 def read_part(root: Path, part: int) -> list[dict[str, Any]]:
     """The rows of one partition, by source_id."""
-    return pq.read_table(root / "inventory" / f"{part_name(part)}.parquet").to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(root / "inventory" / f"{part_name(part)}.parquet").to_pylist()
+    return rows
 
 
 def part_name(part: int) -> str:

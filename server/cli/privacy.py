@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.contract import BadInput, read_json, write_atomic
-from pipelines.deidentify.identities import REASONS
+from pipelines.deidentify.reasons import REASONS
 from pipelines.keys import load_vault_key
 from pipelines.release import folder_digest
 from server.cli import keyring

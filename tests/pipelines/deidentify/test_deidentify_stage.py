@@ -1,5 +1,6 @@
 """The whole stage on a small export: where every file went, the same bytes again, killed and started again."""
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pydicom
 import pytest
 
 from pipelines.contract import Outcome, run_stage
+from pipelines.deidentify import images
 from pipelines.deidentify.vault import crosswalk, resolve_sources
 from pipelines.keys import DerivationSecret, create_vault_key, load_vault_key
 from pipelines.release import folder_digest
@@ -51,6 +53,10 @@ def done(export: Path, keys: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def snapshot(folder: Path) -> dict[str, bytes]:
     files = (p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] not in APART)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def told(out: Path) -> str:
+    return json.loads((out / "outcome.json").read_text())["message"]
 
 
 def table(folder: Path, name: str) -> list[dict]:
@@ -186,10 +192,6 @@ def test_who_objected_is_not_in_the_output(done: Path, export: Path, keys: Path,
     assert len(table(tmp_path / "deid", "reports")) == 4
 
 
-def told(out: Path) -> str:
-    return json.loads((out / "outcome.json").read_text())["message"]
-
-
 def test_wrong_input_is_one_sentence_without_phi(export: Path, keys: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "rubbish").mkdir()
@@ -222,3 +224,38 @@ def test_a_changed_secret_does_not_mix_into_a_begun_run(export: Path, keys: Path
     DerivationSecret.create(mine / "secret.json")
     assert run_stage("deidentify", values, tmp_path / "out") is Outcome.BAD_INPUT
     assert "changed since this run began" in told(tmp_path / "out")
+
+
+def test_no_space_left_ends_in_one_sentence_and_is_resumed(
+    done: Path, export: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, calls = images._store, iter(range(100))
+
+    def full_disk(*arguments: object) -> Path:
+        if next(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", "PHI_Abernathy")
+        return store(*arguments)
+
+    monkeypatch.setattr(images, "_store", full_disk)
+    assert run_stage("deidentify", spec(export, keys), tmp_path / "deid") is Outcome.RETRY
+    assert "No space is left" in told(tmp_path / "deid") and "Abernathy" not in told(tmp_path / "deid")
+    monkeypatch.undo()
+    assert run_stage("deidentify", spec(export, keys), tmp_path / "deid") is Outcome.DONE
+    assert snapshot(tmp_path / "deid") == snapshot(done)
+
+
+def test_a_stop_is_obeyed_between_files_and_resumed(
+    done: Path, export: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = images._store
+
+    def stop_then(*arguments: object) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return store(*arguments)
+
+    monkeypatch.setattr(images, "_store", stop_then)
+    assert run_stage("deidentify", spec(export, keys), tmp_path / "deid") is Outcome.STOPPED
+    assert not (tmp_path / "deid" / "manifest.parquet").exists()
+    monkeypatch.undo()
+    assert run_stage("deidentify", spec(export, keys), tmp_path / "deid") is Outcome.DONE
+    assert snapshot(tmp_path / "deid") == snapshot(done)

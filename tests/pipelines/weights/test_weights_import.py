@@ -1,4 +1,4 @@
-"""Importing published layouts: files made exactly so, at reduced width, and at full width where they are small enough."""
+"""Importing published layouts: files made exactly so, at reduced width."""
 
 from __future__ import annotations
 
