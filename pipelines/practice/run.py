@@ -24,7 +24,7 @@ ALONE = 12  # studies that one process makes faster than a second one starts
 
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
-    """Write `spec.out` and `spec.out.key.json`; returns counts. BadInput when one of them exists already."""
+    """Write `spec.out` and `spec.out.key.json`; returns counts. BadInput when the folder exists already."""
     key_path = spec.out.with_name(spec.out.name + ".key.json")
     commit = run.root / "commit.json"
     if committed := _committed(commit, spec.out, key_path):

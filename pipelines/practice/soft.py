@@ -193,7 +193,7 @@ def borders(thorax: Thorax, down: Array) -> tuple[Array, Array]:
     stretch = [target / peak for target, peak in ((right, smooth[0].min()), (left, smooth[1].max()))]
     lower_part = np.clip((line - zc - 40) / 40, 0, 1)
     final = [edge * (1 + (k - 1) * lower_part) for edge, k in zip(smooth, stretch, strict=True)]
-    return tuple(np.interp(down, line, edge).astype(np.float32) for edge in final)  # type: ignore[return-value]
+    return tuple(np.interp(down, line, edge).astype(np.float32) for edge in final)
 
 
 def _rising(at: list[float]) -> list[float]:

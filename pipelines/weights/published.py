@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from tokenizers import Tokenizer as Backend
 
@@ -37,6 +38,8 @@ class Mi2Files:
 
 def find_rad_dino(source: Path) -> RadDinoFiles:
     """Parts in a folder, or beside a single weights file; BadInput says which one is missing."""
+    if not source.exists():
+        raise BadInput("The given path does not exist; give the folder of the RAD-DINO download.")
     folder = source if source.is_dir() else source.parent
     names = ("model.safetensors", "backbone_compatible.safetensors")
     weights = source if source.is_file() else next((folder / n for n in names if (folder / n).is_file()), None)
@@ -87,9 +90,7 @@ def _release_root(weights: Path) -> Path:
     return weights.parent.parent if weights.parent.name == "vision_model" else weights.parent
 
 
-def _no_weights(folder: Path, wanted: str) -> None:
-    if not folder.is_dir():
-        raise BadInput("The given path does not exist; give the folder of the download.")
+def _no_weights(folder: Path, wanted: str) -> NoReturn:
     if any(p.suffix in PICKLED for p in folder.rglob("*")):
         raise BadInput(f"Only pickled weights were found, which are never opened; get {wanted} (safetensors).")
     raise BadInput(f"The folder does not hold {wanted}; give the folder of the whole download.")
