@@ -167,7 +167,7 @@ def _keep_password(settings: Settings, password: str) -> None:
 
 def _practice(export: Path) -> None:
     export.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "server.cli", "practice", export, "--studies", str(STUDIES)]
+    command = [sys.executable, "-m", "server.cli", "practice", str(export), "--studies", str(STUDIES)]
     subprocess.run(command, check=True, cwd=ROOT)
 
 
@@ -180,7 +180,7 @@ def _deidentify(people: dict[str, Client], settings: Settings, export: Path, clo
     with clock.part("de-identify"):
         _wait(admin, [admin.deidentify(registered.id).id])
     done = admin.export(registered.id)
-    counts = done.result["counts"]
+    counts = (done.result or {})["counts"]
     table = Table("Inputs", "Count", title="De-identified", title_justify="left")
     for word, key in (("files read", "files"), ("images written", "images_written"), ("duplicates", "duplicates")):
         table.add_row(word, f"{counts[key]:,}")
@@ -221,7 +221,7 @@ def _science(people: dict[str, Client], settings: Settings, exported: Any, clock
     with clock.part("build"):
         cohort = researcher.build("Demonstration cohort", [exported.id], side=SIDE)
         _wait(researcher, [cohort.job])
-    _say_flow(researcher.cohort(cohort.id).result)
+    _say_flow(researcher.cohort(cohort.id).result or {})
     with clock.part("pretrain both encoders"):
         runs = [
             researcher.pretrain(f"{e} on all samples", cohort.id, e, budget=BUDGET, batch=BATCH, checkpoint_every=50)
@@ -233,7 +233,7 @@ def _science(people: dict[str, Client], settings: Settings, exported: Any, clock
     with clock.part("evaluate"):
         evaluation = researcher.evaluate("Trained against untrained", cohort.id, models, baselines=starts)
         _wait(researcher, [evaluation.job])
-    _say_results(settings.root / "evaluations" / evaluation.id, researcher.evaluation(evaluation.id).result)
+    _say_results(settings.root / "evaluations" / evaluation.id, researcher.evaluation(evaluation.id).result or {})
 
 
 def _wait(client: Client, jobs: list[str | None]) -> None:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -74,6 +74,9 @@ class Spec(BaseModel):
     """Base of every stage's spec. Unknown keys are errors; paths are resolved by whoever writes the spec."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    FREE: ClassVar[frozenset[str]] = frozenset({"workers"})
+    """Fields that change no byte of the product, so that a run may be resumed with other values."""
 
 
 @dataclass(frozen=True)
@@ -286,8 +289,8 @@ def _write_resolved(stage: str, spec: Spec, run: RunFolder) -> None:
         return
     path = run.root / "spec.json"
     values = spec.model_dump(mode="json")
-    if path.exists() and (old := read_json(path)).get("spec") != values:
-        changed = sorted(k for k in values | old.get("spec", {}) if values.get(k) != old.get("spec", {}).get(k))
+    old = read_json(path).get("spec", {}) if path.exists() else values
+    if changed := sorted(k for k in (values | old).keys() - spec.FREE if values.get(k) != old.get(k)):
         raise BadInput(
             f"This run folder was begun with another spec ({', '.join(changed)} differ); "
             "use the same spec to resume it or give a new folder."

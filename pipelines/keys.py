@@ -97,7 +97,7 @@ class DerivationSecret:
         return hmac.new(self._keys(use), value.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
 
     def _keys(self, use: str) -> bytes:
-        cache = self.__dict__.setdefault("_cache", {})
+        cache: dict[str, bytes] = self.__dict__.setdefault("_cache", {})
         if use not in cache:
             info = _fields("intramural", self.site, str(self.epoch), use).encode()
             cache[use] = HKDF(SHA256(), 32, salt=None, info=info).derive(self.secret)

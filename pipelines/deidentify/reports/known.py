@@ -29,7 +29,7 @@ def find_known(text: str, who: Identities) -> tuple[list[Span], int]:
     folded = fold(text)
     names, left = find_names(text, who.names)
     spans = list(names)
-    for kind, pattern in _patterns(who):
+    for kind, pattern in _patterns(who, folded):
         spans += [Span(kind, m.start(), m.end()) for m in pattern.finditer(folded)]
     return spans, left
 
@@ -41,7 +41,7 @@ def residue(text: str, who: Identities) -> bool:
     tokens = " ".join(re.findall(r"[^\W_]+", folded))
     joined = re.sub(r"(?<=\d)[ .\-/()]+(?=\d)", "", folded)
     return (
-        any(p.search(folded) for _, p in _patterns(who))
+        any(p.search(folded) for _, p in _patterns(who, folded))
         or any(_stands_in(_plain(v), tokens) for v in _full_names(who.names))
         or any(d in joined for v in who.phones if len(d := re.sub(r"\D", "", v)) >= 7)
         or any(_date_in(d, folded) for d in who.dates)
@@ -52,7 +52,11 @@ def residue(text: str, who: Identities) -> bool:
 # ---- values to patterns ------------------------------------------------------------------------------------------
 
 
-def _patterns(who: Identities) -> Iterator[tuple[str, re.Pattern[str]]]:
+def _patterns(who: Identities, folded: str) -> Iterator[tuple[str, re.Pattern[str]]]:
+    """Kind and pattern of each value that can occur in the text at all: few do, and compiling costs more than looking."""
+    tokens = set(re.findall(r"[^\W_]+", folded))
+    squeezed = re.sub(r"[\W_]+", "", folded)
+    digits = re.sub(r"\D", "", folded)
     for kind, values, make in (
         ("ADDRESS", who.addresses, _address),
         ("HOSPITAL", who.institutions, _institution),
@@ -60,7 +64,13 @@ def _patterns(who: Identities) -> Iterator[tuple[str, re.Pattern[str]]]:
         ("ID", who.ids | who.uids, _identifier),
     ):
         for value in sorted(values):
-            if (pattern := make(value)) is not None:
+            if kind == "PHONE":
+                possible = re.sub(r"\D", "", value)[-7:] in digits
+            elif kind == "ID":
+                possible = re.sub(r"[\W_]+", "", fold(value)) in squeezed
+            else:
+                possible = not tokens.isdisjoint(re.findall(r"[^\W_]+", fold(value)))
+            if possible and (pattern := make(value)) is not None:
                 yield kind, pattern
 
 

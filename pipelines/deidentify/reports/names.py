@@ -91,6 +91,8 @@ def find_names(text: str, names: Iterable[str]) -> tuple[list[Span], int]:
     left = 0
     words = {w for p in known for w in (*p.family, *p.given)}
     for word in words:
+        if not _stands_in(folded, word):
+            continue
         for match in _alone(word).finditer(folded):
             start, end = match.span()
             if any(s.start <= start and end <= s.end for s in spans):
@@ -147,6 +149,8 @@ def _full_names(folded: str, person: Person) -> Iterator[tuple[re.Match[str], bo
     """Matches of both names together, and whether one of their words can be nothing but a name."""
     if not (person.family and person.given):
         return
+    if not all(_stands_in(folded, w) for w in person.family):
+        return
     strong = any(not w.ordinary for w in (*person.family, *person.given))
     for pattern in _full_patterns(person):
         for match in pattern.finditer(folded):
@@ -174,6 +178,11 @@ def _full_patterns(person: Person) -> tuple[re.Pattern[str], ...]:
 @lru_cache(maxsize=8192)
 def _alone(word: _Word) -> re.Pattern[str]:
     return re.compile(_START + _either(word) + _END)
+
+
+def _stands_in(folded: str, word: _Word) -> bool:
+    """Whether it is worth compiling a pattern for the word: most header values are not in most reports."""
+    return any(s in folded for s in word.spellings)
 
 
 def _either(word: _Word) -> str:

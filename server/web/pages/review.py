@@ -90,4 +90,5 @@ def _images(settings: Settings, export: Export) -> list[dict[str, Any]]:
 def _reports(settings: Settings, export: Export) -> list[dict[str, Any]]:
     """The first reports by pseudonym: a keyed, so in effect random, order."""
     table = read_table(exports.deid_folder(settings, export) / "reports.parquet", REPORTS)
-    return table.sort_by("accession").slice(0, SAMPLE // 2).to_pylist()
+    rows: list[dict[str, Any]] = table.sort_by("accession").slice(0, SAMPLE // 2).to_pylist()
+    return rows
