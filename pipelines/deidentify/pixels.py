@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -101,7 +101,7 @@ class PixelCleaner:
             found = [
                 region.grown(_margin(region.height), _margin(region.height), view.shape)
                 for view in views(ds, frame, photometric)
-                for region in readable(view, names)
+                for region in readable(view, names, blanked)
             ]
             if not found:
                 return frame, blanked
@@ -112,10 +112,13 @@ class PixelCleaner:
         raise Quarantine("text_in_pixels", f"{len(blanked)} boxes")
 
 
-def readable(view: View, names: frozenset[str] = frozenset()) -> list[Region]:
-    """The regions of a grey picture (rows, columns) uint8 that must be blanked. `names` in capitals."""
+def readable(view: View, names: frozenset[str] = frozenset(), around: Sequence[Region] = ()) -> list[Region]:
+    """The regions of a grey picture (rows, columns) uint8 that must be blanked.
+
+    `names` are words, in capitals, that no mark may be; `around` are places to look at most closely.
+    """
     verdicts: list[_Seen] = []
-    for region in find_text(view):
+    for region in find_text(view, around):
         if not any(_same(region, s.region) for s in verdicts):
             verdicts.append(_look(view, region, names))
     text = [s for s in verdicts if s.verdict == "text"]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,21 +59,30 @@ class Region:
         right, bottom = min(self.right + x, shape[1]), min(self.bottom + y, shape[0])
         return Region(left, top, right - left, bottom - top, self.score)
 
+    def scaled(self, factor: float) -> Region:
+        """The region in a view of another size, never smaller than it was."""
+        left, top = math.floor(self.left * factor), math.floor(self.top * factor)
+        width, height = math.ceil(self.right * factor) - left, math.ceil(self.bottom * factor) - top
+        return Region(left, top, width, height, self.score)
+
     def crop(self, view: NDArray[Any]) -> NDArray[Any]:
         return view[self.top : self.bottom, self.left : self.right]
 
 
-def find_text(view: View, levels: int = 3) -> list[Region]:
-    """Text regions of a grey view (rows, columns), uint8, on a pyramid of `levels` halvings from full size."""
+def find_text(view: View, around: Sequence[Region] = (), levels: int = 3) -> list[Region]:
+    """Text regions of a grey view (rows, columns), uint8, on a pyramid of `levels` halvings from full size.
+
+    `around` are places where text was found before: their neighbourhood, most of all along the line, is looked at
+    whatever the gate says, since print runs on into parts where it hardly stands out.
+    """
     found: list[Region] = []
     for level in range(levels):
         scale = 1 << level
         if level and min(view.shape) // scale < 2 * CELL:
             break
         small = view if not level else cv2.resize(view, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
-        for r in _find_on_level(small):
-            region = Region(r.left * scale, r.top * scale, r.width * scale, r.height * scale, r.score)
-            found.append(region.grown(0, 0, view.shape))
+        near = [r.grown(6 * r.height, r.height, view.shape).scaled(1 / scale) for r in around]
+        found += [r.scaled(scale).grown(0, 0, view.shape) for r in _find_on_level(small, near)]
     return found
 
 
@@ -97,10 +108,10 @@ def read_text(views: list[View]) -> list[tuple[str, float]]:
 # ---- detector ----------------------------------------------------------------------------------------------------
 
 
-def _find_on_level(view: View) -> list[Region]:
+def _find_on_level(view: View, near: Sequence[Region]) -> list[Region]:
     rows, columns = view.shape
     padded = cv2.copyMakeBorder(view, 0, -rows % CELL, 0, -columns % CELL, cv2.BORDER_REPLICATE)
-    areas = _areas(padded)
+    areas = _areas(padded, near)
     if not areas:
         return []
     probability = np.zeros(padded.shape, np.float32)
@@ -110,8 +121,8 @@ def _find_on_level(view: View) -> list[Region]:
     return _regions(probability, (rows, columns))
 
 
-def _areas(view: View) -> list[Region]:
-    """Rectangles, in whole cells, that hold everything the gate lets through and a cell around it."""
+def _areas(view: View, near: Sequence[Region] = ()) -> list[Region]:
+    """Rectangles, in whole cells, that hold everything the gate lets through and a cell around it, and what is near."""
     standing_out = strokes(view)
     grid = (view.shape[1] // CELL, view.shape[0] // CELL)
     active = np.zeros(grid[::-1], np.uint8)
@@ -122,6 +133,8 @@ def _areas(view: View) -> list[Region]:
             marked -= cv2.morphologyEx(marked, cv2.MORPH_OPEN, kernel)
         covered = cv2.resize(marked.astype(np.float32), grid, interpolation=cv2.INTER_AREA)
         active |= covered >= share
+    for region in near:
+        region.scaled(1 / CELL).crop(active)[...] = 1
     count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(active, np.ones((3, 3), np.uint8)))
     areas: list[Region] = []
     for i in range(1, count):

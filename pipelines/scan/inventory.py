@@ -77,6 +77,7 @@ def scan_export(
     listing = _listing(export, root, secret, vault_key)
     folder = root / "inventory"
     if (folder / "summary.json").exists():
+        _drop_chunks(root)
         return listing
     chunks = [Chunk(n, export, root, secret, vault_key, issuer) for n in range(listing.chunks)]
     left = [c for c in chunks if not _chunk_table(root, c.number).exists()]
@@ -200,6 +201,11 @@ def _partition(root: Path, listing: Listing, vault_key: bytes) -> None:
             counts[key] = counts.get(key, 0) + 1
     summary = {"files": listing.files, "counts": dict(sorted(counts.items()))}
     write_atomic(root / "inventory" / "summary.json", json.dumps(summary) + "\n")
+    _drop_chunks(root)
+
+
+def _drop_chunks(root: Path) -> None:
+    """Chunks serve until the partitions are whole. A run killed just then leaves some, so a resumed one asks again."""
     shutil.rmtree(root / "inventory" / "chunks", ignore_errors=True)
     shutil.rmtree(root / "vault" / "chunks", ignore_errors=True)
 

@@ -10,7 +10,7 @@ import pytest
 
 from server.jobs import service
 from server.jobs.states import State
-from server.store.models import Cohort, Model, Run
+from server.store.models import Cohort, Job, Model, Run
 from tests.cohorts import make_cohort
 from tests.worker.conftest import Office
 
@@ -136,7 +136,7 @@ def test_cancel_and_resume(standing: Office, cohort: Path, undisturbed: Callable
     until_trained(standing, job, 7)
     standing.cancel(job)
     assert standing.until_ended(job).state == State.CANCELED
-    assert not standing.processes(job)
+    standing.until(lambda: not standing.processes(job))
     with standing.db.session() as session:
-        service.resume(session, session.get_one(type(standing.job(job)), job))
+        service.resume(session, session.get_one(Job, job))
     assert final_loss(standing, job) == undisturbed(2)

@@ -53,7 +53,7 @@ def residue(text: str, who: Identities) -> bool:
 
 
 def _patterns(who: Identities, folded: str) -> Iterator[tuple[str, re.Pattern[str]]]:
-    """Kind and pattern of each value that can occur in the text at all: few do, and compiling costs more than looking."""
+    """Kind and pattern of each value that can occur in the text at all: few do, and compiling costs most."""
     tokens = set(re.findall(r"[^\W_]+", folded))
     squeezed = re.sub(r"[\W_]+", "", folded)
     digits = re.sub(r"\D", "", folded)

@@ -143,10 +143,11 @@ def _name_end(text: str, match: re.Match[str], cue: str) -> int:
         stop = match.start() + word.end()
         if _REMOVED.match(plain) or plain.upper() in _LABELS or text[stop : stop + 1] == ":":
             break
-        common = len(plain) > 1 and _common(plain)
+        initial = len(plain) == 1
+        common = not initial and _common(plain)
         if certain and common and not (titled or labelled or before_credential(text, stop)):
             break
-        certain = certain or not common
+        certain = certain or not (common or initial)
         end, count = stop, count + 1
     enough = certain or (titled and count) or (labelled and count > 1) or before_credential(text, end)
     return end if enough else match.start()

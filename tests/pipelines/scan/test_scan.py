@@ -158,3 +158,16 @@ def test_wrong_input_is_one_sentence(tmp_path: Path, keys: Path, capsys: pytest.
 
     with pytest.raises(BadInput):
         require_apart(tmp_path / "empty", tmp_path / "empty" / "run")
+
+
+def test_a_run_killed_before_its_chunks_were_dropped_ends_as_any_other(tmp_path: Path, keys: Path) -> None:
+    export, out = write_export(tmp_path / "export"), tmp_path / "run"
+    scan(export, keys, out)
+    whole = {p.relative_to(out): p.read_bytes() for p in (out / "inventory").rglob("*") if p.is_file()}
+    for kind in ("inventory", "vault"):
+        (out / kind / "chunks").mkdir()
+        (out / kind / "chunks" / "000000.left").write_bytes(b"left behind")
+    (out / "result.json").unlink()
+    assert scan(export, keys, out) is Outcome.DONE
+    assert not (out / "vault" / "chunks").exists()
+    assert {p.relative_to(out): p.read_bytes() for p in (out / "inventory").rglob("*") if p.is_file()} == whole

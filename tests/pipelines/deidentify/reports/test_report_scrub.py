@@ -239,7 +239,7 @@ def test_a_value_that_layers_miss_is_reported(scrubber, monkeypatch):
     text=st.lists(
         st.one_of(
             st.text(max_size=12),
-            st.sampled_from(["Dr. ", "PATIENT: ", "Heart", " Kowalczyk ", " 11/24/2019 ", "u\u0308", "İ", "\n", "8392"]),
+            st.sampled_from(["Dr. ", "PATIENT: ", "Heart", " Kowalczyk ", " 11/24/2019 ", "u\u0308", "İ", "\n"]),
         ),
         max_size=14,
     ).map("".join)
