@@ -32,9 +32,10 @@ from server.client import ApiError, Client, JobFailed
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDIES = 160
+# Small enough that two CPU cores end within minutes; the same job takes a real export of any size.
+STUDIES, PIXELS = 120, 640
 SIDE = 128
-BUDGET, BATCH = 4800, 16
+BUDGET, BATCH = 3200, 16
 ENCODERS = ("rad-dino-tiny", "mi2-tiny")
 console = Console(highlight=False)
 
@@ -167,7 +168,17 @@ def _keep_password(settings: Settings, password: str) -> None:
 
 def _practice(export: Path) -> None:
     export.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "server.cli", "practice", str(export), "--studies", str(STUDIES)]
+    command = [
+        sys.executable,
+        "-m",
+        "server.cli",
+        "practice",
+        str(export),
+        "--studies",
+        str(STUDIES),
+        "--side",
+        str(PIXELS),
+    ]
     subprocess.run(command, check=True, cwd=ROOT)
 
 

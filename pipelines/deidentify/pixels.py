@@ -35,8 +35,10 @@ MARKERS = frozenset(
     {"L", "R", "LEFT", "RIGHT", "AP", "PA", "LAT", "LATERAL", "LL", "RL", "ERECT", "UPRIGHT", "SITTING", "SUPINE"}
     | {"SEMI", "DECUB", "PORTABLE", "PORT", "MOBILE", "ON", "WHEELCHAIR", "STANDING"}
 )
+POSITIONS = ("PORTABLE", "SUPINE", "UPRIGHT", "ERECT", "SITTING")
 LEGIBLE = 0.5  # mean confidence of a reading that means something; print is read at 0.95 and above
 MARK_LETTERS = 3
+STACK = 4  # letters of a lead mark set upright
 SURE = 0.9
 HUGE = 0.25  # of the shorter side: no print is so tall
 TALL = 0.12  # what is taller must be read with certainty
@@ -96,26 +98,26 @@ class PixelCleaner:
     def _clean_frame(
         self, ds: Dataset, frame: Frame, photometric: str, names: frozenset[str]
     ) -> tuple[Frame, list[Region]]:
+        read: list[Region] = []
         blanked: list[Region] = []
         for _ in range(PASSES + 1):
-            found = [
-                region.grown(_margin(region.height), _margin(region.height), view.shape)
-                for view in views(ds, frame, photometric)
-                for region in readable(view, names, blanked)
-            ]
+            found = [region for view in views(ds, frame, photometric) for region in readable(view, names, read)]
             if not found:
                 return frame, blanked
             if self.policy == "quarantine":
                 break
-            frame = _blank(frame, found, photometric, darkest(ds, photometric))
-            blanked += found
+            read += found
+            wide = [r.grown(_margin(r.height), _margin(r.height), frame.shape) for r in found]
+            frame = _blank(frame, wide, photometric, darkest(ds, photometric))
+            blanked += wide
         raise Quarantine("text_in_pixels", f"{len(blanked)} boxes")
 
 
 def readable(view: View, names: frozenset[str] = frozenset(), around: Sequence[Region] = ()) -> list[Region]:
     """The regions of a grey picture (rows, columns) uint8 that must be blanked.
 
-    `names` are words, in capitals, that no mark may be; `around` are places to look at most closely.
+    `names` are words, in capitals, that no mark may be. `around` is text that was read, and blanked, before: what is
+    left of it beside the box is text too, and the look there is the closest.
     """
     verdicts: list[_Seen] = []
     for region in find_text(view, around):
@@ -124,8 +126,10 @@ def readable(view: View, names: frozenset[str] = frozenset(), around: Sequence[R
     text = [s for s in verdicts if s.verdict == "text"]
     marks = [s for s in verdicts if s.verdict == "mark"]
     # A short mark beside or under a line of print belongs to it: an initial, a sex, an age.
-    while joined := [m for m in marks if any(_adjoins(m.region, t.region) for t in text)]:
+    anchors = [*(s.region for s in text), *around]
+    while joined := [m for m in marks if any(_adjoins(m.region, a) for a in anchors)]:
         text += joined
+        anchors += [m.region for m in joined]
         marks = [m for m in marks if m not in joined]
     return [s.region for s in text]
 
@@ -144,9 +148,9 @@ def _look(view: View, region: Region, names: frozenset[str]) -> _Seen:
     upright = region.height <= 2 * region.width
     turned = [crop] if upright else [np.ascontiguousarray(np.rot90(crop)), np.ascontiguousarray(np.rot90(crop, 3))]
     reading, confidence = max(read_text(turned), key=lambda r: r[1])
-    if not upright and confidence < SURE:
-        reading = ""  # lead letters, upright one below the other, read as a doubtful line when turned
     words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", reading).upper())
+    if not upright and (confidence < SURE or len("".join(words)) <= STACK):
+        words = [w for w in words if w in names]  # lead letters one below the other, which read as a line when turned
     return _Seen(region, _verdict(view.shape, region, words, confidence, names))
 
 
@@ -158,6 +162,8 @@ def _verdict(shape: tuple[int, ...], region: Region, words: list[str], confidenc
     if confidence >= LEGIBLE and letters:
         if all(w in MARKERS for w in words):
             return "mark" if len(letters) <= 2 else "nothing"
+        if letters.endswith(POSITIONS) and len(re.sub("|".join(POSITIONS), "", letters)) <= 2:
+            return "nothing"  # AP above PORTABLE, read as one line
         if len(letters) > MARK_LETTERS or any(w in names for w in words):
             return "text"
         return "text" if letters.isdigit() and len(letters) == MARK_LETTERS else "mark"

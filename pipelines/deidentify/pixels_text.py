@@ -28,6 +28,8 @@ STROKE = 9  # a stroke is thinner than this; thicker print is found on the small
 # a little of strong ink as tiny print has it.
 INK = ((24, 0.10), (48, 0.03))
 RUN = 96  # pixels in one straight upright or level line
+EDGE = 4  # pixels
+FOLLOW = 3  # times that text is followed beyond the edge of what was looked at
 SMALL = 24  # cells that are not worth dividing
 PROBABILITY = 0.3  # of a text pixel (DB, arXiv 1911.08947)
 SCORE = 0.4  # mean probability of a text region; DB's own default is 0.5
@@ -115,10 +117,26 @@ def _find_on_level(view: View, near: Sequence[Region]) -> list[Region]:
     if not areas:
         return []
     probability = np.zeros(padded.shape, np.float32)
-    for area in areas:
-        part = area.crop(probability)
-        np.maximum(part, _probability(area.crop(padded)), out=part)
-    return _regions(probability, (rows, columns))
+    looked = np.zeros(padded.shape, bool)
+    for _ in range(FOLLOW):
+        for area in areas:
+            part = area.crop(probability)
+            np.maximum(part, _probability(area.crop(padded)), out=part)
+            area.crop(looked)[...] = True
+        regions = _regions(probability, (rows, columns))
+        # Text that runs up to the edge of what was looked at runs on behind it.
+        areas = [
+            _in_cells(r, padded.shape) for r in regions if not r.grown(EDGE, EDGE, (rows, columns)).crop(looked).all()
+        ]
+        if not areas:
+            break
+    return regions
+
+
+def _in_cells(region: Region, shape: tuple[int, ...]) -> Region:
+    """The region and two cells on each side, in whole cells."""
+    cells = region.scaled(1 / CELL).grown(2, 2, (shape[0] // CELL, shape[1] // CELL))
+    return cells.scaled(CELL)
 
 
 def _areas(view: View, near: Sequence[Region] = ()) -> list[Region]:
@@ -140,7 +158,7 @@ def _areas(view: View, near: Sequence[Region] = ()) -> list[Region]:
     for i in range(1, count):
         parts = _compact(Region(*(int(v) for v in stats[i][:4])), labels == i)
         areas += parts if len(parts) == 1 else [part.grown(1, 1, labels.shape) for part in parts]
-    return [Region(*(v * CELL for v in (a.left, a.top, a.width, a.height))) for a in areas]
+    return [area.scaled(CELL) for area in areas]
 
 
 def _compact(area: Region, cells: NDArray[np.bool_]) -> list[Region]:

@@ -56,7 +56,7 @@ def expose(tissue: Array, rng: np.random.Generator, how: Processing) -> Array:
     # Poisson statistics in the logarithm: sigma grows as exp(mu d / 2).
     grain = rng.standard_normal((rows, columns), dtype=np.float32)
     grain = cv2.GaussianBlur(grain, (0, 0), 0.75) * np.float32(1.9)
-    small_sigma = np.float32(0.024 * how.mottle) * np.exp(0.085 * np.minimum(small, 26)).astype(np.float32)
+    small_sigma = np.float32(0.011 * how.mottle) * np.exp(0.085 * np.minimum(small, 26)).astype(np.float32)
     sigma = cv2.resize(small_sigma, (columns, rows), interpolation=cv2.INTER_LINEAR) * np.float32(
         (columns / 1024) ** 0.7
     )

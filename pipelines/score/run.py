@@ -5,6 +5,7 @@ An oracle that shares code with what it judges proves nothing: nothing here impo
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import tables
-from pipelines.contract import BadInput, RunFolder, read_json
+from pipelines.contract import BadInput, RunFolder, read_json, sha256_file, write_atomic
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import map_unordered
 from pipelines.score.completeness import Completeness, check_completeness
@@ -33,7 +34,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     key, secret = load_key(spec.key), DerivationSecret.load(spec.secret)
     complete = check_completeness(key, spec.export, spec.deid, secret)
     place = Place(spec.deid, spec.export, spec.key, spec.secret, run.root / "parts")
-    place.parts.mkdir(exist_ok=True)
+    _begin_or_resume(place)
     files = sorted(path.relative_to(spec.deid).as_posix() for path in spec.deid.rglob("*") if path.is_file())
     first = [*_tasks("instances", place, complete.outputs.items()), *_tasks("files", place, files)]
     _perform(first, spec.workers, run, "judging instances and files")
@@ -61,6 +62,16 @@ def _require(spec: Spec) -> None:
         raise BadInput("The de-identified folder is not finished; run deidentify on it to the end.")
     if not spec.export.is_dir():
         raise BadInput("The export does not exist; give the folder that was de-identified.")
+
+
+def _begin_or_resume(place: Place) -> None:
+    """Keep the parts of a killed run only if they judge this very output by this very key."""
+    judged = {name: sha256_file(path) for name, path in (("deid", place.deid / "result.json"), ("key", place.key))}
+    begun = place.parts / "begun.json"
+    if begun.exists() and read_json(begun) != judged:
+        shutil.rmtree(place.parts)
+    place.parts.mkdir(exist_ok=True)
+    write_atomic(begun, json.dumps(judged))
 
 
 def _tasks(kind: str, place: Place, items: Iterable[Any]) -> Iterator[Task]:

@@ -107,11 +107,12 @@ def practice(
     out: Annotated[Path, typer.Argument(help="New folder for the export.")],
     studies: Annotated[int, typer.Option(help="How many studies.")] = 40,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
+    side: Annotated[int, typer.Option(help="Shorter side of the radiographs in pixels.")] = 1024,
     as_json: Json = False,
 ) -> None:
     """Write a practice hospital: a synthetic PACS export with planted identities, and its answer key."""
     with tempfile.TemporaryDirectory() as scratch:
-        values = {"out": str(out.resolve()), "studies": studies, "seed": seed}
+        values = {"out": str(out.resolve()), "studies": studies, "seed": seed, "side": side}
         run("practice", values, Path(scratch) / "run", as_json=as_json)
     console.print(f"The export is {out}; its answer key is {out}.key.json.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -60,6 +60,7 @@ def test_ages(text: str, years: int | None) -> None:
     assert read_age(text) == years
 
 
+@settings(deadline=None)
 @given(st.text(max_size=6))
 def test_an_age_is_years_or_nothing(text: str) -> None:
     age = read_age(text)
@@ -88,6 +89,7 @@ def test_a_closing_paragraph_is_no_finding() -> None:
     assert split_sections(text) == ("Clear.", "Normal.")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_sections_hold_only_words_of_the_report(text: str) -> None:
     findings, impression = split_sections(text)

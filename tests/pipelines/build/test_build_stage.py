@@ -109,6 +109,15 @@ def test_masks_and_polylines_go_to_the_geometry_of_the_store(tmp_path: Path) -> 
     assert mask["points"] == [14.75, 9.75, 29.25, 19.25]
 
 
+def test_a_resized_mask_stays_a_mask(tmp_path: Path) -> None:
+    deid = Deid(tmp_path / "deid")
+    deid.image("p", "s", "i", np.zeros((83, 121), np.uint8))
+    deid.mask("p", "s", np.tri(83, 121, dtype=np.uint8) * 255)
+    cohort = build(tmp_path / "c", deid.write())
+    drawn = cv2.imread(str(cohort.folder / cohort.masks["path"][0].as_py()), cv2.IMREAD_UNCHANGED)
+    assert set(np.unique(drawn)) == {0, 255}
+
+
 def test_a_mask_of_another_size_or_without_a_frontal_image_is_counted_out(tmp_path: Path) -> None:
     deid = Deid(tmp_path / "deid")
     deid.image("p", "small", "a")
@@ -214,6 +223,20 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert not (out / "result.json").exists()
     assert build(out, folder).digest == whole.digest
     assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_full_disk_ends_in_one_sentence_and_the_build_goes_on_later(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "deid", range(40)).write()
+    out, path = tmp_path / "c", tmp_path / "spec.json"
+    path.write_text(json.dumps(spec(folder, workers=2)))
+    command = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000));"
+    command += "from pipelines.contract import main; sys.exit(main(sys.argv[1:]))"
+    ended = subprocess.run([sys.executable, "-c", command, "build", path, out], capture_output=True, text=True)
+    assert "No space is left" in ended.stderr and "Traceback" not in ended.stderr
+    assert read_json(out / "outcome.json")["outcome"] == Outcome.RETRY
+    assert not (out / "result.json").exists()
+    assert not [p for p in out.rglob("*") if p.suffix == ".part"]
+    assert len(build(out, folder, workers=2)) == 80
 
 
 def test_a_build_killed_after_its_parts_were_removed_goes_on(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.cohort import Cohort, reader
@@ -62,7 +62,8 @@ def test_subsets_are_nested_prefixes_of_whole_train_patients(cohort: Cohort) -> 
         subset = cohort.subset(samples)
         rows = subset.rows.tolist()
         assert rows == train[: len(rows)] and rows[: len(smaller)] == smaller
-        assert abs(subset.samples - samples) <= 1
+        # Two images a patient: whole patients make even sizes, and of two equally near ones the smaller is taken.
+        assert subset.samples == max(2, samples - samples % 2)
         owners = [cohort.index["patient"][row].as_py() for row in rows]
         assert list(dict.fromkeys(owners)) == subset.patients
         left = {cohort.index["patient"][row].as_py() for row in train[len(rows) :]}
@@ -126,6 +127,7 @@ def test_the_same_cohort_has_the_same_digest(tmp_path: Path, cohort: Cohort) -> 
     assert Cohort.open(make_cohort(tmp_path / "b", seed=1)).digest != cohort.digest
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(50, 120))
 def test_places_never_overlap_nor_cross_a_shard(sizes: list[int], limit: int) -> None:
     shards, offsets = place_images(np.array(sizes, np.int64), limit)
@@ -136,6 +138,7 @@ def test_places_never_overlap_nor_cross_a_shard(sizes: list[int], limit: int) ->
     assert sorted(ends) == list(range(len(ends)))
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(st.integers(1, 9), max_size=6), max_size=6), st.integers(9, 30))
 def test_shards_hold_the_parts_in_order_however_they_are_cut(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[int]], limit: int
@@ -163,6 +166,7 @@ def test_assembly_goes_on_from_finished_shards(tmp_path: Path) -> None:
     assert (tmp_path / "images" / "shard-00001.bin").read_bytes() == b"".join(i.tobytes() for i in images[3:])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(8, 600))
 def test_the_shorter_side_is_the_side(rows: int, columns: int, side: int) -> None:
     height, width = stored_shape(rows, columns, side)

@@ -216,6 +216,13 @@ def test_initials_beside_a_line_of_print_go_with_it():
     assert mask_of(PixelCleaner().clean(ds).boxes, ink.shape)[ink].all()
 
 
+def test_a_line_that_fades_into_bright_ground_goes_to_its_end():
+    ground = np.linspace(40, 236, COLUMNS)[None].repeat(ROWS, 0).astype(np.uint8)
+    picture, ink = written(ground, f"{NAME} 83920173", (150, 100), size=24)
+    ds = dataset(picture, "MONOCHROME2", 8, ExplicitVRLittleEndian)
+    assert mask_of(PixelCleaner().clean(ds).boxes, ink.shape)[ink].all()
+
+
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGBaseline8Bit, ExplicitVRLittleEndian])
 def test_without_text_not_a_byte_is_changed(syntax):
     ds = dataset(background(7), "MONOCHROME2", 8, syntax)

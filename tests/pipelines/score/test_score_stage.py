@@ -71,6 +71,12 @@ def test_the_report_of_score_holds_no_planted_value(world: World, tmp_path: Path
             assert value.lower().encode() not in written
 
 
+def stop(event: dict[str, Any]) -> None:
+    """Interrupts a run at its first progress."""
+    if event["kind"] == "progress":
+        raise KeyboardInterrupt
+
+
 def _set_header(world: World, keyword: str, value: Any, n: int = 2) -> None:
     ds = world.edit(n)
     setattr(ds, keyword, value)
@@ -313,6 +319,21 @@ def test_any_number_of_workers_judges_the_same(world: World, tmp_path: Path) -> 
     assert json.loads((tmp_path / "two" / "result.json").read_text()) == one
     same = [(tmp_path / run / "findings.parquet").read_bytes() for run in ("one", "two")]
     assert same[0] == same[1]
+
+
+def test_a_run_stopped_in_the_middle_goes_on(world: World, tmp_path: Path) -> None:
+    _name_in_header(world)
+    whole = judge(world, tmp_path / "whole")
+    assert run_stage("score", world.spec(), tmp_path / "run", listener=stop) is Outcome.STOPPED
+    assert list((tmp_path / "run" / "parts").glob("instances-*.json"))
+    assert judge(world, tmp_path / "run") == whole
+
+
+def test_parts_of_another_output_are_not_taken(world: World, tmp_path: Path) -> None:
+    assert run_stage("score", world.spec(), tmp_path / "run", listener=stop) is Outcome.STOPPED
+    _name_in_header(world)
+    (world.deid / "result.json").write_text('{"digest": "another"}')
+    assert judge(world, tmp_path / "run")["leaks"] > 0
 
 
 def test_an_unfinished_folder_is_refused(world: World, tmp_path: Path) -> None:
