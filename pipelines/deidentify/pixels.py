@@ -124,9 +124,14 @@ def readable(view: View, names: frozenset[str] = frozenset(), around: Sequence[R
         if not any(_same(region, s.region) for s in verdicts):
             verdicts.append(_look(view, region, names))
     text = [s for s in verdicts if s.verdict == "text"]
-    marks = [s for s in verdicts if s.verdict == "mark"]
+    marks = [s for s in verdicts if s.verdict in ("mark", "unread")]
     # A short mark beside or under a line of print belongs to it: an initial, a sex, an age.
-    anchors = [*(s.region for s in text), *around]
+    # What cannot be read beside a blanked box may be the box's own edge, so only letters join it there.
+    anchors = [s.region for s in text]
+    rest = [m for m in marks if m.verdict == "mark" and any(_adjoins(m.region, a) for a in around)]
+    text += rest
+    anchors += [m.region for m in rest]
+    marks = [m for m in marks if m not in rest]
     while joined := [m for m in marks if any(_adjoins(m.region, a) for a in anchors)]:
         text += joined
         anchors += [m.region for m in joined]
@@ -138,7 +143,7 @@ def readable(view: View, names: frozenset[str] = frozenset(), around: Sequence[R
 class _Seen:
     region: Region
     verdict: str
-    """text | mark (too short to identify) | nothing"""
+    """text | mark (read, too short to identify) | unread (small, and no letter was read) | nothing"""
 
 
 def _look(view: View, region: Region, names: frozenset[str]) -> _Seen:
@@ -170,7 +175,7 @@ def _verdict(shape: tuple[int, ...], region: Region, words: list[str], confidenc
     # When unsure, blank: print that cannot be read here may be read elsewhere. Upright letters one above the other are
     # lead marks, and unreadable as a line.
     line = region.width >= LINE * region.height and height <= SMALL * side and region.score >= LINE_SCORE
-    return "text" if line else "mark"
+    return "text" if line else "unread"
 
 
 def _same(a: Region, b: Region) -> bool:
