@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -117,6 +118,19 @@ def date_spellings(day: date) -> set[str]:
     """A date as it may be written, case folded."""
     written = {day.strftime(form) for form in DATE_FORMS}
     return {fold(form) for text in written for form in (text, re.sub(r"(?<!\d)0(?=\d)", "", text))}
+
+
+_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_MONTH_IN_DATE = re.compile(
+    rf"(?P<before>\b{_DAY}[ .-]+)?\b(?P<month>{'|'.join(calendar.month_abbr[1:])})[a-z]*\b\.?"
+    rf"(?(before)(?=,?[ -]+\d{{4}}\b)|(?=[ -]+{_DAY},?[ ]+\d{{4}}\b))",
+    re.IGNORECASE,
+)
+
+
+def without_months(text: str) -> str:
+    """The text without the month names of whole dates (day, month by name, year of four digits)."""
+    return _MONTH_IN_DATE.sub(lambda m: (m["before"] or "") + "#", text)
 
 
 def own_dates(planted: Iterable[Planted], shift: int | None) -> tuple[set[date], set[date]]:

@@ -13,7 +13,7 @@ from pipelines.score.judge import judge_report
 from pipelines.score.key import Planted, Report
 from pipelines.score.pixels import tokens
 from pipelines.score.search import Matcher
-from pipelines.score.values import CHARSETS, own_dates, read_date, strong_values
+from pipelines.score.values import CHARSETS, own_dates, read_date, strong_values, without_months
 
 
 def matcher(*values: tuple[str, str]) -> Matcher:
@@ -102,3 +102,19 @@ def test_dates_in_their_forms(text: str) -> None:
 
 def test_tokens_ignore_accents_case_and_short_runs() -> None:
     assert tokens("Šimůnek, Jürgen  ID 12") == {"SIMUNEK", "JURGEN"}
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("signed on 16 May 2016.", False),
+        ("May 16, 2016", False),
+        ("16-May-2016", False),
+        ("Dr. May 2016", True),
+        ("BROWN, MAY  MRN: 15188722", True),
+        ("May was seen on 16.05.2016", True),
+        ("16 May", True),
+    ],
+)
+def test_the_month_of_a_whole_date_is_no_name_and_a_name_is_no_month(text, stays):
+    assert ("may" in without_months(text).lower()) is stays
