@@ -37,7 +37,7 @@ STUDIES, PIXELS = 120, 640
 SIDE = 128
 BUDGET, BATCH = 3200, 16
 ENCODERS = ("rad-dino-tiny", "mi2-tiny")
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 class Clock:
@@ -240,9 +240,9 @@ def _science(people: dict[str, Client], settings: Settings, exported: Any, clock
         ]
         _wait(researcher, [r.job for r in runs])
     models = [m.id for r in runs for m in researcher.models(run=r.id, kind="run")]
-    starts = [m.id for r in runs for m in researcher.models(run=r.id, kind="untrained")]
     with clock.part("evaluate"):
-        evaluation = researcher.evaluate("Trained against untrained", cohort.id, models, baselines=starts)
+        # Tiny forms are compared with their own untrained start by themselves.
+        evaluation = researcher.evaluate("Trained against untrained", cohort.id, models)
         _wait(researcher, [evaluation.job])
     _say_results(settings.root / "evaluations" / evaluation.id, researcher.evaluation(evaluation.id).result or {})
 
@@ -291,7 +291,7 @@ def _say_results(folder: Path, result: dict[str, Any]) -> None:
     rows = read_table(folder / "results.parquet", RESULTS).to_pylist()
     rows = [r for r in rows if r["metric"] == "auroc"]
     differences = {(r["task"], r["label"], r["model"]): r for r in rows if r["baseline"]}
-    for r in rows:
+    for r in sorted(rows, key=lambda r: (r["task"], r["label"] == "macro", r["label"], r["model"])):
         against = differences.get((r["task"], r["label"], r["model"]))
         if r["baseline"] or against is None:
             continue

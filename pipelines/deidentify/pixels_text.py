@@ -29,6 +29,7 @@ STROKE = 9  # a stroke is thinner than this; thicker print is found on the small
 INK = ((24, 0.10), (48, 0.03))
 RUN = 96  # pixels in one straight upright or level line
 EDGE = 4  # pixels
+VICINITY = 3  # cells around blanked text that a second look goes to
 FOLLOW = 3  # times that text is followed beyond the edge of what was looked at
 SMALL = 24  # cells that are not worth dividing
 PROBABILITY = 0.3  # of a text pixel (DB, arXiv 1911.08947)
@@ -74,8 +75,8 @@ class Region:
 def find_text(view: View, around: Sequence[Region] = (), levels: int = 3) -> list[Region]:
     """Text regions of a grey view (rows, columns), uint8, on a pyramid of `levels` halvings from full size.
 
-    `around` are places where text was found before: their neighbourhood, most of all along the line, is looked at
-    whatever the gate says, since print runs on into parts where it hardly stands out.
+    `around` are places where text was found, and blanked, before: only they and their neighbourhood are looked at, most
+    of all along the line and there whatever the gate says, since print runs on into parts where it hardly stands out.
     """
     found: list[Region] = []
     for level in range(levels):
@@ -151,8 +152,11 @@ def _areas(view: View, near: Sequence[Region] = ()) -> list[Region]:
             marked -= cv2.morphologyEx(marked, cv2.MORPH_OPEN, kernel)
         covered = cv2.resize(marked.astype(np.float32), grid, interpolation=cv2.INTER_AREA)
         active |= covered >= share
-    for region in near:
-        region.scaled(1 / CELL).crop(active)[...] = 1
+    if near:  # the rest of the picture is what it was at the look before
+        again = np.zeros_like(active)
+        for region in near:
+            region.scaled(1 / CELL).crop(again)[...] = 1
+        active = cv2.dilate(again, np.ones((2 * VICINITY + 1,) * 2, np.uint8)) & active | again
     count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(active, np.ones((3, 3), np.uint8)))
     areas: list[Region] = []
     for i in range(1, count):
