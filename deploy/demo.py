@@ -186,7 +186,12 @@ def _deidentify(people: dict[str, Client], settings: Settings, export: Path, clo
     admin = people["admin"]
     site = admin.create_site("Demonstration site")
     registered = admin.register(
-        site.id, export, export.name, purpose="Demonstration", approval="DEMO-1", retain_until="2099-12-31"
+        site.id,
+        export,
+        f"Demonstration: {export.name}",
+        purpose="Demonstration",
+        approval="DEMO-1",
+        retain_until="2099-12-31",
     )
     with clock.part("de-identify"):
         _wait(admin, [admin.deidentify(registered.id).id])

@@ -22,6 +22,7 @@ router = APIRouter(prefix="/evaluations")
 STATES = {
     "waiting": "Waits for a free worker.",
     "working": "Is being computed.",
+    "ready": "Ready. The answer stands first in the report, the evidence behind it.",
     "failed": "Ended without a result; the job below says why.",
 }
 # A report is one self-contained page with inline styles and no scripts; it is shown inside ours and may do nothing.
@@ -93,7 +94,7 @@ def detail(id_: str, request: Request, session: SessionDep, caller: Caller = all
     return page(
         request, session, caller, "evaluation.html", row.name, evaluation=row, jobs=jobs,
         job=jobs[0] if jobs else None, models=[m for m in named if m],
-        state=row.result["answer"] if row.result else STATES[row.state],
+        state=STATES[row.state],
     )  # fmt: skip
 
 

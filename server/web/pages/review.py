@@ -23,6 +23,11 @@ from server.web.render import may, page, see
 
 router = APIRouter(prefix="/review")
 SAMPLE = 8
+STATES = {
+    "waiting": "Look at the samples, then give a verdict. The signature covers exactly these files.",
+    "released": "Released. These are samples of what the signature covers.",
+    "sent_back": "Sent back. These are samples of what was refused.",
+}
 
 
 class Verdict(FormData):
@@ -49,7 +54,7 @@ def detail(
     exports.deid_folder(settings, export)
     return page(
         request, session, caller, "review.html", f"Review {export.name}", export=export,
-        state="Look at the samples, then give a verdict. The signature covers exactly these files.",
+        state=STATES.get(export.state, "There is nothing to decide on this export now."),
         images=_images(settings, export), reports=_reports(settings, export),
         may=may(caller, release=P.EXPORT_REVIEW),
     )  # fmt: skip
