@@ -53,7 +53,7 @@ def _furnish(session, site, root: Path) -> None:
     session.flush()
     session.add(
         Review(export_id="e00000000003", reviewer="privacy_officer", verdict="released", digest="", policy_digest="")
-    )  # noqa: E501
+    )
     flow = [{"step": "in the exports", "images": 1200, "studies": 400, "patients": 300}]
     released = session.get(Export, "e00000000003")
     for number, state in enumerate(("waiting", "working", "ready", "failed")):
