@@ -50,7 +50,7 @@ browser: ## find Chromium, or install it
 	@bash tests/browser.sh
 
 test: $(DEV_STAMP) browser ## the suite that must pass before every change lands
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(DEV_STAMP) browser ## also kill storms, PostgreSQL and Redis, long runs
 	@$(BIN)/python -m pytest
