@@ -81,6 +81,13 @@ def _perform_all(plan: Plan, spec: Spec, staging: Path, run: RunFolder) -> None:
         run.progress(done, len(plan.studies), "studies")
 
 
+def _remove_unlisted(staging: Path, listed: set[str]) -> None:
+    """Disorder that an interrupted start had added already: it is added anew, and the key lists it then."""
+    for path in (staging / "DICOM").rglob("*"):
+        if path.is_file() and path.relative_to(staging).as_posix() not in listed:
+            path.unlink()
+
+
 def _assemble(plan: Plan, spec: Spec, staging: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tables, disorder and the key from the truth of all studies; only the export itself remains in `staging`."""
     truths = [read_json(truth_path(staging, study.number)) for study in plan.studies]
@@ -96,6 +103,7 @@ def _assemble(plan: Plan, spec: Spec, staging: Path) -> tuple[dict[str, Any], di
         key["instances"] |= truth["instances"]
         key["reports"][study.accession] = truth["report"]
         key["studies"][study.accession] = truth["study"]
+    _remove_unlisted(staging, {e["path"] for e in key["instances"].values()})
     write_tables(plan, truths, staging)
     key |= add_disorder(truths, staging, spec.seed)
     shutil.rmtree(staging / ".truth")
