@@ -48,7 +48,7 @@ def test_the_first_hour(tmp_path):
         (tmp_path / name).write_text(text)
     scripts = [b for b in blocks("first-hour.md", "sh") if "make setup" not in b and "# long-running" not in b]
     assert sum(b.count("intramural ") for b in scripts) >= 8
-    script = "\n".join(scripts).replace("--studies 40", "--studies 40 --side 320")  # small pictures are quicker
+    script = "\n".join(scripts).replace("--side 512", "--side 320")  # small pictures are quicker
     _fixed_secret(tmp_path / "config" / "intramural" / "derivation.key")
     (tmp_path / "practice" / "export").parent.mkdir(exist_ok=True)
     done = bash(script, tmp_path, environment(tmp_path))
