@@ -23,7 +23,7 @@ class Spec(Base):
     batch: int = Field(ge=2)
     """Global batch in samples, over all ranks."""
     micro_batch: int | None = Field(None, ge=1)
-    """Samples a rank takes at once; none takes its share of the batch whole."""
+    """Samples a rank takes at once; none takes its share of the batch whole. KoLeo and Sinkhorn look at these only."""
     supervision: Literal["reports", "labels", "both"] = "both"
     """MI2 only."""
     seed: int = Field(0, ge=0)

