@@ -1,8 +1,8 @@
 """Training defaults of each encoder, with their sources. What no source gives is ours and says so.
 
 RAD-DINO: dinov2 `ssl_default_config.yaml`; crop scales, learning rate and "no solarisation" as a third-party
-repository reports them of the released `vitb14_cxr.yaml`; local crops of 196 px are from memory (notes on RAD-DINO in
-docs/architecture.md). MI2: the training block of the public `2024.09.27/config.yaml`.
+repository reports them of the released `vitb14_cxr.yaml`; local crops of 196 px are from memory.
+MI2: the training block of the public `2024.09.27/config.yaml`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pipelines.encoders import export, vit
 from pipelines.encoders.encoder import RAD_DINO_KINDS, load_mi2, load_rad_dino
 from pipelines.encoders.folder import ModelCard, check_weights, new_model_folder, read_card
 from pipelines.encoders.mi2 import MI2_TINY
-from pipelines.encoders.tokens import Tokenizer, train_tokenizer
+from pipelines.encoders.tokens import Tokenizer, normalise_text, train_tokenizer
 from pipelines.pretrain.dino_task import DinoTask
 from pipelines.pretrain.images import Images
 from pipelines.pretrain.ranks import Ranks
@@ -22,6 +22,7 @@ from pipelines.pretrain.task import Task
 from pipelines.pretrain.unicl_task import UniclTask
 
 START = "start"
+TEXTS_LOOKED_AT = 2000
 
 
 def prepare_start(spec: Spec, cohort: Cohort, run: RunFolder, ranks: Ranks) -> tuple[Path, ModelCard]:
@@ -85,5 +86,13 @@ def build_task(
             run.log("The start model has no DINO head; a new one is trained alone first.")
         return DinoTask(spec.encoder, tower, head, dims, images, settings, steps, micro, spec.precision)
     towers, tokenizer = load_mi2(folder, settings.drop_path)
+    _log_truncated(tokenizer, cohort, run)
     places = (ranks.rank, ranks.world)
     return UniclTask(spec.encoder, towers, tokenizer, images, settings, spec.supervision, places, micro, spec.precision)
+
+
+def _log_truncated(tokenizer: Tokenizer, cohort: Cohort, run: RunFolder) -> None:
+    """Say how many reports are longer than the context: what is beyond it teaches nothing."""
+    texts = [t for row in cohort.rows("train")[:TEXTS_LOOKED_AT] if (t := cohort.text(int(row)))]
+    if texts and (cut := tokenizer.truncated([normalise_text(t) for t in texts])):
+        run.log(f"{cut} of {len(texts)} reports looked at are longer than the text tower takes and are cut.")
