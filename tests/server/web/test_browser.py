@@ -1,0 +1,58 @@
+"""The web UI in a real browser: sign-in, the live curve, no error on the console, nothing asked of another host."""
+
+import shutil
+import socket
+import threading
+import time
+
+import pytest
+import uvicorn
+from playwright.sync_api import sync_playwright
+
+from server.app import create_app
+from tests.server.web.conftest import PASSWORD
+
+pytestmark = pytest.mark.browser
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def address(furnished):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    settings = furnished.state.settings.model_copy(update={"port": port})
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
+
+
+def test_a_person_signs_in_and_sees_the_loss_curve_drawn(address):
+    said, asked = [], []
+    with sync_playwright() as p:
+        path = next(
+            (found for n in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(n))), None
+        )
+        browser = p.chromium.launch(executable_path=path, args=FLAGS)
+        page = browser.new_page()
+        page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
+        page.on("request", lambda r: asked.append(r.url))
+        page.goto(f"{address}/runs/a00000000002")
+        page.fill("input[name=name]", "everyone")
+        page.fill("input[name=password]", PASSWORD)
+        page.click("button.primary")
+        page.wait_for_url("**/runs/a00000000002")
+        page.goto(f"{address}/runs/a00000000001")
+        page.wait_for_selector(".uplot canvas")
+        page.goto(f"{address}/jobs/f00000000001")
+        assert page.eval_on_selector("[data-share]", "bar => bar.style.width") == "75%"
+        browser.close()
+    assert said == []
+    assert [u for u in asked if not u.startswith(address)] == []
