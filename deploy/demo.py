@@ -33,9 +33,9 @@ from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 # Small enough that two CPU cores end within minutes; the same job takes a real export of any size.
-STUDIES, PIXELS = 160, 640
+STUDIES, PIXELS = 120, 640
 SIDE = 128
-BUDGET, BATCH = 4800, 16
+BUDGET, BATCH = 3200, 16
 ENCODERS = ("rad-dino-tiny", "mi2-tiny")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
