@@ -119,6 +119,19 @@ def test_a_missing_head_is_found(db, settings):
     assert "head is missing" in check(db, settings).reason
 
 
+def test_a_head_that_covers_the_last_row_is_not_written_again(db, settings):
+    """A burst of requests must not queue for one sync each."""
+    write(db)
+    head.advance(db, settings)
+    before = settings.audit_head.stat().st_ino
+    head.advance(db, settings)
+    assert settings.audit_head.stat().st_ino == before
+    write(db)
+    head.advance(db, settings)
+    assert settings.audit_head.stat().st_ino != before
+    assert check(db, settings).ok
+
+
 def test_what_is_rolled_back_leaves_no_row(db):
     with pytest.raises(ZeroDivisionError), db.session() as session:
         record(session, COMMAND_LINE, Action.SITE_CREATE, "site:1")
