@@ -108,7 +108,7 @@ def test_many_callers_at_once_lock_nobody_out(house):
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}/api/v1",
             headers=headers,
-            timeout=120,  # two rounds of the 30 seconds that a lost lock would cost; a slow disk alone must not fail this
+            timeout=120,  # a lost lock would cost 30 s twice; a slow disk alone must not fail this
             limits=httpx.Limits(max_connections=None),
         ) as http:
 
