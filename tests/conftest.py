@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import parallel
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -26,3 +28,9 @@ def real_export(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, shared / "make_pacs_export.py", out, "--studies", "60", "--seed", "11"]
     subprocess.run(command, check=True, capture_output=True)
     return out
+
+
+@pytest.fixture(autouse=True)
+def one_worker_works_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages that a test runs with one worker start no process of their own: quick, and open to its patches."""
+    monkeypatch.setattr(parallel, "ISOLATE", False)

@@ -19,9 +19,9 @@ from pipelines.deidentify.instance import InstanceCleaner, Source, Written
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.vault import CROSSWALK, SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret
+from pipelines.parallel import Watch
 from pipelines.scan.dicom import configure_pydicom, text
 from pipelines.scan.inventory import part_name, read_part
-from pipelines.scan.pool import Tick
 from pipelines.tables import MANIFEST, write_table
 
 # What the merge needs beyond the manifest.
@@ -78,7 +78,7 @@ def part_table(root: Path, number: int) -> Path:
     return root / "parts" / f"{part_name(number)}.parquet"
 
 
-def clean_part(part: Part, tick: Tick) -> None:
+def clean_part(part: Part, watch: Watch) -> None:
     """De-identify one partition; its table, written last, says that all of it is on disk."""
     configure_pydicom()
     job = part.job
@@ -87,17 +87,19 @@ def clean_part(part: Part, tick: Tick) -> None:
     paths = unseal(job.root / "vault" / SOURCES / f"{part_name(part.number)}.vault", job.vault_key)
     scratch = job.root / "tmp" / part_name(part.number)
     scratch.mkdir(parents=True, exist_ok=True)
-    for entry in read_part(job.root, part.number):
+    entries = read_part(job.root, part.number)
+    for entry, fate in watch.over(entries, lambda e: e["source_id"], lambda e: e["size"]):
         row = _manifest_row(entry, job.policy)
-        if entry["kind"] == "image" and entry["state"] == "ok":
+        if fate:
+            row |= {"state": "quarantined", "reason": fate}
+        elif entry["kind"] == "image" and entry["state"] == "ok":
             _image(row, entry, job, job.export / paths[entry["source_id"]], private, scratch, stored)
         rows.append(row)
-        tick()
     for path in {*stored, *(p.parent for p in stored)}:
         _sync(path)
     seal(job.root / "vault" / CROSSWALK / f"{part_name(part.number)}.vault", asdict(private), job.vault_key)
     shutil.rmtree(scratch)
-    write_table(part_table(job.root, part.number), rows, PART)
+    write_table(part_table(job.root, part.number), sorted(rows, key=lambda r: r["source_id"]), PART)
 
 
 def study_identities(root: Path, parts: int, vault_key: bytes) -> tuple[dict[str, Identities], set[str]]:

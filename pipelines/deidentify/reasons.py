@@ -16,6 +16,8 @@ REASONS: dict[str, str] = {
     "empty": "The file is empty.",
     "not_dicom": "The file is neither DICOM nor a table the export may hold.",
     "unreadable": "The DICOM file is damaged or cut off.",
+    "crash": "Reading or cleaning the file crashed the process that did it, twice.",
+    "timeout": "Reading or cleaning the file took too long, twice.",
     "conflict": "Two files share one SOPInstanceUID but differ in content; neither is used.",
     "not_image": "The object is not an image this policy can clean.",
     "no_patient": "The object names no patient.",

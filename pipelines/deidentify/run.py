@@ -21,10 +21,10 @@ from pipelines.deidentify.summary import Outputs, write_outputs
 from pipelines.deidentify.texts import scrub_reports
 from pipelines.deidentify.vault import resolve_sources
 from pipelines.keys import DerivationSecret, load_vault_key
+from pipelines.parallel import Pool, Progress
 from pipelines.scan.dicom import configure_pydicom
 from pipelines.scan.files import remove_half_written, require_apart
 from pipelines.scan.inventory import Listing, scan_export
-from pipelines.scan.pool import Pool
 
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     configure_pydicom()
     remove_half_written(run.root)
     _require_same(job)
-    with Pool(spec.workers, run) as pool:
+    with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
         listing = scan_export(job.export, job.root, job.secret, job.vault_key, job.issuer, pool)
         _require_images(job.root)
         rows = _images(job, listing, pool)
@@ -82,7 +82,7 @@ def _images(job: Job, listing: Listing, pool: Pool) -> list[dict[str, Any]]:
     left = list(left_parts(job, listing.parts))
     finished = [n for n in range(listing.parts) if part_table(job.root, n).exists()]
     done = sum(pq.read_metadata(part_table(job.root, n)).num_rows for n in finished)
-    for _ in pool.map(clean_part, left, total=listing.files, what="images", done=done):
+    for _ in pool.map(clean_part, left, Progress(pool.run, listing.files, "images", done)):
         pass
     rows: list[dict[str, Any]] = []
     for number in range(listing.parts):

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
+from pipelines.parallel import ITEM_SECONDS
 
 
 class Spec(Base):
@@ -22,3 +23,5 @@ class Spec(Base):
     """Text file, one patient ID a line: dropped before anything is written, and counted."""
     workers: int = Field(0, ge=0)
     """Processes; 0 takes one per core. The output does not depend on it."""
+    item_seconds: float = Field(ITEM_SECONDS, ge=1)
+    """A file may take so long, and a second more for each megabyte; one that takes longer is quarantined."""

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 from pipelines.deidentify.identities import Identities, Quarantine
 from pipelines.deidentify.studies import Studies
 from pipelines.keys import DerivationSecret
-from pipelines.scan.pool import Pool, Tick
+from pipelines.parallel import Pool, Progress, Watch
 from pipelines.tables import REPORTS, write_table
 
 if TYPE_CHECKING:
     from pipelines.deidentify.reports.intake import SourceReport
 
-CHUNK = pa.schema([*REPORTS, ("source_id", pa.string()), ("residue", pa.bool_()), ("review", pa.int32())])
+CHUNK = pa.schema([*REPORTS, ("source_id", pa.string()), ("reason", pa.string()), ("review", pa.int32())])
 CHUNK_REPORTS = 32
 
 
@@ -78,27 +78,31 @@ def scrub_reports(
         chunks.append(Chunk(path, secret, style, shift_dates, tuple(joined[start : start + CHUNK_REPORTS])))
     left = [c for c in chunks if not c.path.exists()]
     done = len(joined) - sum(len(c.reports) for c in left)
-    for _ in pool.map(scrub_chunk, left, total=len(joined), what="reports", done=done):
+    for _ in pool.map(scrub_chunk, left, Progress(pool.run, len(joined), "reports", done)):
         pass
     for chunk in chunks:
         for row in pq.read_table(chunk.path).to_pylist():
             texts.review += row["review"]
-            if row["residue"]:
-                texts.rejected.append((row["source_id"], Quarantine("residue", "value in the report")))
+            if row["reason"]:
+                detail = "value in the report" if row["reason"] == "residue" else "the report"
+                texts.rejected.append((row["source_id"], Quarantine(row["reason"], detail)))
             else:
                 texts.used.add(row["source_id"])
                 texts.rows.append({name: row[name] for name in REPORTS.names})
     return texts
 
 
-def scrub_chunk(chunk: Chunk, tick: Tick) -> None:
+def scrub_chunk(chunk: Chunk, watch: Watch) -> None:
     """Scrub one chunk and write it."""
     from pipelines.deidentify.reports.scrub import ScrubItem
 
     scrubber, rows = _scrubber(chunk.secret, chunk.style), []
-    for report in chunk.reports:
+    for report, fate in watch.over(chunk.reports, lambda r: r.accession):
         days = chunk.secret.shift_days(report.patient)
-        (result,) = scrubber.scrub([ScrubItem(report.text, report.identities, report.patient, days)])
+        text, reason, review = "", fate, 0
+        if reason is None:
+            (result,) = scrubber.scrub([ScrubItem(report.text, report.identities, report.patient, days)])
+            text, reason, review = result.text, "residue" if result.residue else None, result.review
         moved = report.date + timedelta(days=days) if report.date and chunk.shift_dates else None
         rows.append(
             {
@@ -106,14 +110,13 @@ def scrub_chunk(chunk: Chunk, tick: Tick) -> None:
                 "patient": report.patient,
                 "study": report.study,
                 "date": moved.isoformat() if moved else None,
-                "text": "" if result.residue else result.text,
+                "text": "" if reason else text,
                 "source_id": report.source_id,
-                "residue": result.residue,
-                "review": result.review,
+                "reason": reason,
+                "review": review,
             }
         )
-        tick()
-    write_table(chunk.path, rows, CHUNK)
+    write_table(chunk.path, sorted(rows, key=lambda r: r["accession"]), CHUNK)
 
 
 def _join(reports: Iterable[Any], studies: Studies, secret: DerivationSecret, texts: Texts) -> list[Joined]:

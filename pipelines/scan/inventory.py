@@ -22,9 +22,9 @@ from pipelines.contract import read_json, write_atomic
 from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.vault import SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret
+from pipelines.parallel import Pool, Progress, Watch
 from pipelines.scan.dicom import configure_pydicom, per_file, read_object, require_image, subject, text
 from pipelines.scan.files import inside, list_files, table_kind
-from pipelines.scan.pool import Pool, Tick
 from pipelines.tables import write_table
 
 INVENTORY = pa.schema(
@@ -82,7 +82,7 @@ def scan_export(
     chunks = [Chunk(n, export, root, secret, vault_key, issuer) for n in range(listing.chunks)]
     left = [c for c in chunks if not _chunk_table(root, c.number).exists()]
     done = min(listing.files, (len(chunks) - len(left)) * CHUNK_FILES)
-    for _ in pool.map(scan_chunk, left, total=listing.files, what="scan", done=done):
+    for _ in pool.map(scan_chunk, left, Progress(pool.run, listing.files, "scan", done)):
         pass
     _partition(root, listing, vault_key)
     return listing
@@ -104,13 +104,13 @@ def part_of(row: dict[str, Any], parts: int) -> int:
     return number * parts >> 128
 
 
-def scan_chunk(chunk: Chunk, tick: Tick) -> None:
+def scan_chunk(chunk: Chunk, watch: Watch) -> None:
     """Read the files of one chunk and write its rows."""
     configure_pydicom()
     rows = []
-    for source_id, relative in unseal(_chunk_vault(chunk.root, chunk.number), chunk.vault_key).items():
-        rows.append(_row(chunk, source_id, relative))
-        tick()
+    found = unseal(_chunk_vault(chunk.root, chunk.number), chunk.vault_key).items()
+    for (source_id, relative), fate in watch.over(list(found), lambda f: f[0], lambda f: _size(chunk.export / f[1])):
+        rows.append(_row(chunk, source_id, relative, fate))
     write_table(_chunk_table(chunk.root, chunk.number), rows, INVENTORY)
 
 
@@ -131,14 +131,23 @@ def decide(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(decided, key=lambda r: r["source_id"])
 
 
-def _row(chunk: Chunk, source_id: str, relative: str) -> dict[str, Any]:
+def _row(chunk: Chunk, source_id: str, relative: str, fate: str | None) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(INVENTORY.names) | {"source_id": source_id, "kind": "other", "state": "ok"}
     try:
+        if fate:
+            raise Quarantine(fate)
         with per_file():
             _inspect(row, chunk, relative)
     except Quarantine as verdict:
         row |= {"state": "quarantined", "reason": verdict.reason, "detail": verdict.detail or None}
     return row
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _inspect(row: dict[str, Any], chunk: Chunk, relative: str) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from pipelines.contract import RunFolder, read_json
 from pipelines.keys import DerivationSecret, load_vault_key
+from pipelines.parallel import Pool
 from pipelines.scan.dicom import configure_pydicom
 from pipelines.scan.files import remove_half_written, require_apart
 from pipelines.scan.inventory import scan_export
-from pipelines.scan.pool import Pool
 from pipelines.scan.spec import Spec
 
 
@@ -19,7 +19,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     configure_pydicom()
     require_apart(spec.export, run.root)
     remove_half_written(run.root)
-    with Pool(spec.workers, run) as pool:
+    with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
         listing = scan_export(spec.export, run.root, secret, vault_key, spec.issuer, pool)
     run.artifact("inventory", run.root / "inventory")
     counts = read_json(run.root / "inventory" / "summary.json")["counts"]

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
+from pipelines.parallel import ITEM_SECONDS
 
 
 class Spec(Base):
@@ -17,3 +18,5 @@ class Spec(Base):
     """The site's default issuer of patient IDs."""
     workers: int = Field(0, ge=0)
     """Processes; 0 takes one per core."""
+    item_seconds: float = Field(ITEM_SECONDS, ge=1)
+    """A file may take so long, and a second more for each megabyte; one that takes longer is quarantined."""
