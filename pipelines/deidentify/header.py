@@ -1,7 +1,7 @@
 """The header engine: a new dataset of what the policy allows, made from every level of the old one (PS3.15 E.1.1).
 
-Nothing is edited in place. What is neither in Table E.1-1 nor in the data dictionary is not carried over, nor are
-private groups, curves, overlays and what cannot be read.
+Nothing is edited in place. What is neither in Table E.1-1 nor in the data dictionary as harmless is not carried over,
+nor are private groups, curves, overlays and what cannot be read.
 """
 
 from __future__ import annotations
@@ -12,38 +12,45 @@ from typing import Any
 
 from pydicom._uid_dict import UID_dictionary
 from pydicom.datadict import dictionary_has_tag
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
+from pydicom.values import convert_SQ
 
 from pipelines.deidentify.identities import Identities
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.proof import Needles
-from pipelines.deidentify.table import Action, actions, identity_options
+from pipelines.deidentify.table import Action, actions, dictionary_rules, identity_options, safe_private
 from pipelines.deidentify.values import (
     BULK,
     LONG_TEXT,
+    NUMBERS,
     SHORT_TEXT,
     TEMPORAL,
     TEXT,
     Malformed,
     cap_age,
     dummy,
+    holds_date,
+    is_code,
     is_number,
     is_zone,
     shift,
     untouched,
     vr_of,
 )
-from pipelines.deidentify.vocabulary import clinical_words, is_term, words
+from pipelines.deidentify.vocabulary import clinical_words, is_term, listed, words
 from pipelines.keys import DerivationSecret
 from pipelines.scan.dicom import PIXEL_DATA, Subject, text
 
 PATIENT_NAME, PATIENT_ID, ISSUER, AGE = 0x00100010, 0x00100020, 0x00100021, 0x00101010
 ACCESSION, TIMEZONE, CHARACTER_SET = 0x00080050, 0x00080201, 0x00080005
 # Written anew from what was done (markers.py), never carried over.
-MARKERS = frozenset({CHARACTER_SET, 0x00120062, 0x00120063, 0x00120064, 0x00280303, 0x0018A001})
+MARKERS = frozenset({CHARACTER_SET, 0x00120062, 0x00120063, 0x00120064, 0x00280301, 0x00280302, 0x00280303, 0x0018A001})
+# The one sequence whose D asks for items: a verified document says by whom (type 1C), in dummies.
+_DUMMY_ITEMS = 0x0040A073
+_SCHEME, _LABEL_LENGTH, _ANONYMOUS = "CodingSchemeDesignator", 4, "REMOVED"
 _LUT_GROUP = 0x0028
 
 
@@ -59,7 +66,7 @@ class Cleaned:
     malformed: int = 0
     """Elements emptied or dropped because their value does not follow their VR."""
     kept: set[str] = field(default_factory=set)
-    """Identifying values kept by an option (device, institution)."""
+    """Identifying values kept by an option: of devices and institutions, UIDs, dates as YYYYMMDD."""
 
 
 class HeaderCleaner:
@@ -67,11 +74,12 @@ class HeaderCleaner:
 
     def __init__(self, policy: Policy, secret: DerivationSecret) -> None:
         self.policy, self.secret = policy, secret
-        self.private = {(p.creator, p.group, p.element) for p in policy.private.keep}
+        self.private = safe_private(policy.private)
 
     def clean(self, ds: Dataset, who: Subject, identities: Identities) -> Cleaned:
         """The de-identified header of `ds`; `ds` itself is left as it is."""
-        enhanced = "Enhanced" in UID(text(ds, "SOPClassUID")).name
+        name = UID(text(ds, "SOPClassUID")).name
+        enhanced = "Enhanced" in name or "Image Storage" not in name
         walk = _Walk(self, who, Needles(identities), actions(self.policy.options, enhanced))
         walk.patient_id = text(ds, "PatientID")
         new = walk.result.ds = walk.dataset(ds)
@@ -88,6 +96,9 @@ class _Walk:
         self.days = cleaner.secret.shift_days(who.patient)
         self.patient_id = ""
         self.retained = identity_options(cleaner.policy.options)
+        self.rules = dictionary_rules()
+        self.schemes = listed("coding_schemes")
+        self.retaining = False
         self.result = Cleaned(Dataset())
         self.special: dict[int, Callable[[str], str | None]] = {
             PATIENT_NAME: lambda _: who.patient,
@@ -124,7 +135,7 @@ class _Walk:
         if tag in self.special:
             return True
         action = self.table.get(tag)
-        if action is None and not dictionary_has_tag(tag):
+        if action is None and (not dictionary_has_tag(tag) or self.rules.get(tag, ("", ""))[1] == "remove"):
             self.result.unknown += 1
             return False
         return action is not Action.REMOVE
@@ -139,26 +150,26 @@ class _Walk:
         return (creator, group, number) in self.private
 
     def _element(self, ds: Dataset, tag: int) -> DataElement | RawDataElement | None:
+        if tag >> 16 & 1:
+            return self._private(ds, tag)
         raw = ds.get_item(tag)
         if raw.VR is None:
             raw = raw._replace(VR=vr_of(ds, tag))
-        if self.table.get(tag, Action.KEEP) is Action.KEEP and not tag >> 16 & 1 and untouched(raw):
+        if self.table.get(tag, Action.KEEP) is Action.KEEP and untouched(raw):
             return raw
         element = ds[tag]
         if tag in self.special:
             value = self.special[tag](str(element.value or "").strip(" \0"))
             return None if value is None else DataElement(tag, element.VR, value)
-        if element.tag.is_private:
-            return None if element.VR == "SQ" else self._default(element)
         action = self.table.get(tag)
         if element.VR == "UN":
             self.result.unknown += 1
             return None
         if element.VR in TEMPORAL and action is not Action.ZERO and action is not Action.DUMMY:
-            return self._temporal(element, action)
+            return self._temporal(element)
         match action:
             case None:
-                return self._default(element)
+                return self._by_rule(ds, element)
             case Action.KEEP:
                 return self._kept(element)
             case Action.ZERO:
@@ -171,33 +182,87 @@ class _Walk:
 
     # ---- by action ---------------------------------------------------------------------------------------------
 
+    def _by_rule(self, ds: Dataset, element: DataElement) -> DataElement | None:
+        """What the table does not name: texts by dictionary_rules, everything else by VR."""
+        if element.VR not in TEXT - {"PN"}:
+            return self._default(element)
+        rule = self.rules.get(element.tag, ("", ""))[1]
+        option = rule in ("structured_content", "graphics")
+        if self.retaining:
+            return self._retain(element)
+        if not rule or (option and getattr(self.options, rule) != "clean"):
+            self.result.unknown += 1
+            return None
+        if rule == "keep":
+            return self._mapped(element, self._without_echo)
+        if rule == "code":
+            return self._code(ds, element)
+        if rule == "clean":
+            return self._mapped(element, self._clinical_only)
+        return self._mapped(element, self._label)
+
     def _default(self, element: DataElement) -> DataElement | None:
-        """What the table does not name: kept by VR, with the echo of own values taken out of every text."""
+        """By VR, with the echo of own values taken out of every text."""
         vr = element.VR
         if vr == "SQ":
             return self._sequence(element)
         if vr == "UI":
             return self._uid(element)
+        if vr in TEMPORAL:
+            return self._temporal(element)
         if vr == "PN":
             return _with(element, None)
         if vr == "AS":
             return self._age(element)
         if vr in ("DS", "IS"):
             return self._numbers(element)
-        if vr in TEXT or vr == "CS":
+        if vr == "CS":
+            return self._codes(element)
+        if vr in TEXT:
             return self._mapped(element, self._without_echo)
         if vr in BULK and element.tag.group != _LUT_GROUP:
             self.result.unknown += 1
             return None
         return element
 
-    def _kept(self, element: DataElement) -> DataElement | None:
-        if element.tag == AGE or element.VR == "AS":
-            return self._age(element)
-        if element.VR in TEXT and element.tag in self.retained:
-            self.result.kept.update(_strings(element))
-            return element
+    def _private(self, ds: Dataset, tag: int) -> DataElement | None:
+        """A private element that a rule calls safe, by the rule's VR where the source has none; no bulk data."""
+        raw, block = ds.get_item(tag), tag >> 8 & 0xFF
+        vr = self.private[str(ds[tag >> 16 << 16 | block].value).strip(), tag >> 16, tag & 0xFF] if block else "LO"
+        if raw.VR in (None, "UN") and vr == "SQ" and isinstance(raw.value, bytes):
+            items = convert_SQ(raw.value, True, True, list(ds.original_character_set or ()) or None)
+            return self._sequence(DataElement(tag, "SQ", items))
+        element = ds[tag]
+        if element.VR == "UN" and vr:
+            raw = RawDataElement(element.tag, vr, len(element.value), element.value, 0, False, True)
+            element = convert_raw_data_element(raw, encoding=ds.original_character_set or None, ds=ds)
+        if element.VR == "UN":
+            self.result.unknown += 1
+            return None
         return self._default(element)
+
+    def _kept(self, element: DataElement) -> DataElement | None:
+        if element.VR == "AS":
+            return self._age(element)
+        if element.tag in self.retained:
+            if element.VR == "SQ":
+                self.retaining, before = True, self.retaining
+                try:
+                    return self._sequence(element)
+                finally:
+                    self.retaining = before
+            return self._retain(element)
+        if element.tag == TIMEZONE:
+            return self._clean(element)
+        return self._default(element)
+
+    def _retain(self, element: DataElement) -> DataElement | None:
+        """As it is, because an option says so; the proof is told (Cleaned.kept)."""
+        if element.VR in BULK:
+            return None
+        if element.VR not in NUMBERS:
+            self.result.kept.update(_strings(element))
+        return element
 
     def _clean(self, element: DataElement) -> DataElement | None:
         if element.tag == TIMEZONE:
@@ -213,6 +278,8 @@ class _Walk:
     def _dummy(self, element: DataElement) -> DataElement | None:
         if element.VR == "UI":
             return self._uid(element)
+        if element.tag == _DUMMY_ITEMS:
+            return self._sequence(element)
         value = dummy(element.VR)
         return None if value is None else _with(element, value)
 
@@ -226,14 +293,18 @@ class _Walk:
 
     # ---- by VR -------------------------------------------------------------------------------------------------
 
-    def _temporal(self, element: DataElement, action: Action | None) -> DataElement | None:
+    def _temporal(self, element: DataElement) -> DataElement | None:
         if self.options.dates == "remove":
             return None
+        days = self.days if self.options.dates == "shift" else 0
         try:
-            return self._mapped(element, lambda value: shift(element.VR, value, self.days))
+            moved = self._mapped(element, lambda value: shift(element.VR, value, days))
         except Malformed:
             self.result.malformed += 1
             return _with(element, None)
+        if not days and element.VR != "TM":
+            self.result.kept.update(value[:8] for value in _strings(moved))
+        return moved
 
     def _age(self, element: DataElement) -> DataElement | None:
         if not self.options.patient_characteristics:
@@ -250,13 +321,32 @@ class _Walk:
         self.result.malformed += 1
         return _with(element, None)
 
+    def _codes(self, element: DataElement) -> DataElement:
+        """CS: defined terms. What does not look like one, nor like a clinical word, is malformed."""
+        values = _strings(element)
+        fit = [v if is_code(v) or is_term(v) else "" for v in values]
+        self.result.malformed += fit != values
+        return _with(element, [self._without_echo(v) for v in fit])
+
     def _map_uid(self, uid: str) -> str:
         uid = uid.strip(" \0")
         if not uid or uid in UID_dictionary:
             return uid
+        if self.options.uids == "keep" and (self.options.dates == "keep" or not holds_date(uid)):
+            self.result.kept.add(uid)
+            return uid
         new = self.secret.uid(uid)
         self.result.uids[new] = uid
         return new
+
+    def _code(self, ds: Dataset, element: DataElement) -> DataElement:
+        """A part of a coded entry. Schemes of a site's own get a keyed name, and their meanings are plain text."""
+        scheme = text(ds, _SCHEME)
+        if scheme in self.schemes or (not scheme and element.keyword == _SCHEME):
+            return self._mapped(element, self._without_echo)
+        if element.keyword == _SCHEME:
+            return _with(element, f"99{self.secret.surrogate('scheme', scheme):016X}"[:16])
+        return self._mapped(element, self._label)
 
     def _without_echo(self, value: str) -> str:
         """The text without words of the names in this object, empty when another own value stands in it."""
@@ -271,6 +361,12 @@ class _Walk:
         """The clinical words of a description, without those that are also names in this object."""
         tokens = [t for t in value.replace("/", " / ").split() if _is_plain(t, self.needles.name_words)]
         return " ".join(tokens).strip(" /")
+
+    def _label(self, value: str) -> str:
+        """A text that may not be left empty: clinical words, a number or mark of a few characters, or REMOVED."""
+        value = value.strip(" \0")
+        short = len(value) <= _LABEL_LENGTH and not self.needles.in_text(value)
+        return value and (value if short else self._clinical_only(value) or _ANONYMOUS)
 
     def _mapped(self, element: DataElement, function: Callable[[str], str]) -> DataElement:
         return _with(element, [function(s) for s in _strings(element)])

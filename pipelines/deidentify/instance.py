@@ -14,7 +14,8 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 from pipelines import __version__
 from pipelines.deidentify.header import Cleaned, HeaderCleaner
 from pipelines.deidentify.identities import Identities, Quarantine, from_dataset
-from pipelines.deidentify.markers import markers
+from pipelines.deidentify.markers import Done, markers
+from pipelines.deidentify.objects import recognizable
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.proof import Needles, prove
 from pipelines.keys import DerivationSecret
@@ -88,10 +89,14 @@ class InstanceCleaner:
     def clean(self, ds: FileDataset, source: Source) -> Written:
         """De-identify a parsed instance and prove the result; raises Quarantine."""
         with per_file():
+            face = recognizable(ds)
+            if face and self.policy.options.visual_features == "quarantine":
+                raise Quarantine("face")
             pixels = self.pixels.clean(ds)
             cleaned = self.header.clean(ds, source.who, source.identities)
             new = cleaned.ds
-            new.update(markers(self.policy, pixels_proved=pixels.proved))
+            burned_in = text(ds, "BurnedInAnnotation") == "YES"
+            new.update(markers(self.policy, Done(pixels.proved, not cleaned.uids, face, burned_in)))
             new[PIXEL_DATA] = ds[PIXEL_DATA]
             syntax = UID(ds.file_meta.TransferSyntaxUID)
             data = encode(new, syntax)

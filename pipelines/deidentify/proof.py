@@ -62,7 +62,8 @@ class Needles:
         if kept:
             identities = replace(
                 identities, ids=identities.ids - kept, institutions=identities.institutions - kept,
-                addresses=identities.addresses - kept,
+                addresses=identities.addresses - kept, uids=identities.uids - kept,
+                dates=frozenset(d for d in identities.dates if d.strftime("%Y%m%d") not in kept),
             )  # fmt: skip
         self.identities = identities
         groups = {group.strip("^ ") for name in identities.names for group in name.split("=")}
@@ -131,11 +132,12 @@ def prove(output: bytes, pixel_bytes: int, needles: Needles, source: Dataset) ->
     header = output[: len(output) - pixel_bytes]
     texts: list[str] = []
     new_uids: set[str] = set()
+    dates = {d.strftime("%Y%m%d") for d in needles.identities.dates}
     for level, tag, vr, value in _leaves(ds):
         if vr == "UI":
             new_uids.update(u for u in _split(value) if u.startswith("2.25."))
         elif vr in ("DA", "DT"):
-            if level == 0 and _same_date(source, tag, value):
+            if level == 0 and _same_date(source, tag, value, dates):
                 raise Quarantine("residue", "date not moved")
         elif vr in _SEARCHED:
             texts += _split(value)
@@ -151,10 +153,13 @@ def prove(output: bytes, pixel_bytes: int, needles: Needles, source: Dataset) ->
                 raise Quarantine("residue", f"{kind} in a text element")
 
 
-def _same_date(source: Dataset, tag: int, value: bytes) -> bool:
+def _same_date(source: Dataset, tag: int, value: bytes, dates: set[str]) -> bool:
+    """Whether one of `dates`, the source's own that no option keeps, stands where it stood."""
     before = source.get(tag)
     theirs = [] if before is None else str(before.value).strip("[]").replace("'", "").split(", ")
-    return any(a and a[:8] == b[:8] and a[:8] != NO_DATE for a, b in zip(_split(value), theirs, strict=False))
+    return any(
+        a[:8] == b[:8] and a[:8] in dates and a[:8] != NO_DATE for a, b in zip(_split(value), theirs, strict=False)
+    )
 
 
 def _leaves(ds: Dataset, level: int = 0) -> Iterator[tuple[int, int, str, bytes]]:

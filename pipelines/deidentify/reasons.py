@@ -23,6 +23,7 @@ REASONS: dict[str, str] = {
     "no_patient": "The object names no patient.",
     "pixels": "The pixel data cannot be decoded, so they cannot be checked.",
     "text_in_pixels": "Text is still readable in the pixels after cleaning.",
+    "face": "A head could be drawn from the object, and the policy asks for quarantine then.",
     "residue": "A value of the source was found again in the output.",
     "unmatched": "The report, label or mask belongs to no study of the export.",
     "ambiguous": "Two reports or masks claim one study and differ.",

@@ -24,6 +24,8 @@ _TM = re.compile(r"([01]\d|2[0-3])(?::?[0-5]\d(?::?[0-5]\d(?:\.\d{1,6})?)?)?|235
 _AS = re.compile(r"(\d{3})([DWMY])")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _ZONE = re.compile(r"[+-]\d{4}")
+_CODE = re.compile(r"[A-Z0-9 _]{0,16}")
+_DAY = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 OLDEST_YEARS = 90
 NO_DATE = "19000101"
 _BINARY = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4}
@@ -93,6 +95,16 @@ def is_number(value: object) -> bool:
 def is_zone(value: object) -> bool:
     """Whether a value is an offset from UTC (0008,0201)."""
     return bool(_ZONE.fullmatch(str(value).strip(" \0")))
+
+
+def is_code(value: str) -> bool:
+    """Whether a value is written as the VR CS asks: capitals, digits, space and underscore, 16 at most."""
+    return bool(_CODE.fullmatch(value.strip(" \0")))
+
+
+def holds_date(uid: str) -> bool:
+    """Whether digits that read as a day of 1900 to 2099 stand in a UID: modalities write the time into them."""
+    return bool(_DAY.search(uid))
 
 
 def dummy(vr: str) -> str | int | None:

@@ -35,11 +35,20 @@ def clinical_words() -> frozenset[str]:
                 found.update(w for w in _WORD.findall(meaning) if w.islower())
     for _, _, name, *_ in DicomDictionary.values():
         found.update(words(name))
-    listed = (Path(__file__).parent / "data" / "clinical_words.txt").read_text(encoding="utf-8")
-    for line in listed.splitlines():
-        if not line.startswith("#"):
-            found.update(words(line))
-    return frozenset(found)
+    return frozenset(found) | listed_words("clinical_words")
+
+
+@cache
+def listed(name: str) -> frozenset[str]:
+    """The entries of a list in data/, as they stand there; lines that begin with # are comments."""
+    text = (Path(__file__).parent / "data" / f"{name}.txt").read_text(encoding="utf-8")
+    return frozenset(entry for line in text.splitlines() if not line.startswith("#") for entry in line.split())
+
+
+@cache
+def listed_words(name: str) -> frozenset[str]:
+    """The entries of a list in data/ as words in their normal form."""
+    return frozenset(word for entry in listed(name) for word in words(entry))
 
 
 @lru_cache(maxsize=4096)
