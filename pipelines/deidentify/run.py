@@ -22,9 +22,11 @@ from pipelines.deidentify.texts import scrub_reports
 from pipelines.deidentify.vault import resolve_sources
 from pipelines.keys import DerivationSecret, load_vault_key
 from pipelines.parallel import Pool, Progress
+from pipelines.phases import Crew
 from pipelines.scan.dicom import configure_pydicom
 from pipelines.scan.files import remove_half_written, require_apart
-from pipelines.scan.inventory import Listing, scan_export
+from pipelines.scan.inventory import Source, drop_steps, scan_export
+from pipelines.scan.listing import Listing
 
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
@@ -34,11 +36,13 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     remove_half_written(run.root)
     _require_same(job)
     with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
-        listing = scan_export(job.export, job.root, job.secret, job.vault_key, job.issuer, pool)
+        source = Source(job.export, job.root, job.secret, job.vault_key, job.issuer)
+        listing = scan_export(source, Crew(pool))
         _require_images(job.root)
         rows = _images(job, listing, pool)
         outputs = _tables(job, listing, rows, pool)
     remove_half_written(run.root)
+    drop_steps(run.root)
     write_previews(job.root, rows, run)
     return write_outputs(job, outputs, run)
 

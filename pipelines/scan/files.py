@@ -5,31 +5,37 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pipelines.contract import BadInput
 
 
-def list_files(export: Path) -> list[str]:
-    """Relative POSIX paths of everything below `export` that is no folder, sorted.
+def list_files(export: Path) -> Iterator[str]:
+    """Relative POSIX paths of everything below `export` that is no folder, as the file system lists them.
 
     Links are listed, never descended into; `inside` decides whether one may be read. BadInput when the folder is
-    missing, cannot be read or holds no file.
+    missing or cannot be read.
     """
     if not export.is_dir():
         raise BadInput(f"The export folder {export.name} does not exist; check the path you gave.")
-
-    def refuse(_: OSError) -> None:
-        raise BadInput("A folder of the export cannot be read; give this account the right to read all of it.")
-
-    found = []
-    for folder, folders, files in os.walk(export, onerror=refuse):
-        base = Path(folder)
-        linked = [name for name in folders if (base / name).is_symlink()]
-        found += [(base / name).relative_to(export).as_posix() for name in [*files, *linked]]
-    if not found:
-        raise BadInput(f"The export folder {export.name} holds no file; check the path you gave.")
-    return sorted(found)
+    root, open_folders = str(export), []
+    try:
+        # Folders stay open while what is below them is listed: flat memory even where one holds a million.
+        open_folders.append(os.scandir(root))
+        while open_folders:
+            entry = next(open_folders[-1], None)
+            if entry is None:
+                open_folders.pop().close()
+            elif entry.is_dir(follow_symlinks=False):
+                open_folders.append(os.scandir(entry.path))
+            else:
+                yield os.path.relpath(entry.path, root)
+    except OSError:
+        raise BadInput("A folder of the export cannot be read; give this account the right to read all.") from None
+    finally:
+        for folder in open_folders:
+            folder.close()
 
 
 def inside(export: Path, path: Path) -> bool:

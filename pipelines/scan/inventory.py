@@ -1,7 +1,12 @@
 """The partitioned inventory: one row a file, in pseudonyms, with duplicates and conflicts decided.
 
-Partitions cut the keyed hash: a DICOM object lies in the one of its new SOPInstanceUID, so that all files which claim
-one UID meet in one partition, whatever the order in which they were found; any other file in the one of its source_id.
+Three steps, each over units that know nothing of one another, so that no list of all files is ever held:
+
+1. readings: some chunks of the listing are read; their rows are spread by new SOPInstanceUID, so that all files which
+   claim one UID meet in one bucket, whatever the order in which they were found;
+2. verdicts: duplicates and conflicts of a bucket are decided; its rows are spread by accession number;
+3. parts: the rows of a bucket are written as parts. A part holds whole studies, so what a study's reports are joined
+   to and searched for lies in one place; a file that is no image lies in the part of its source_id.
 """
 
 from __future__ import annotations
@@ -9,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,9 +28,12 @@ from pipelines.contract import read_json, write_atomic
 from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.vault import SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret
-from pipelines.parallel import Pool, Progress, Watch
+from pipelines.parallel import Watch
+from pipelines.phases import Crew
 from pipelines.scan.dicom import configure_pydicom, per_file, read_object, require_image, subject, text
-from pipelines.scan.files import inside, list_files, table_kind
+from pipelines.scan.files import inside, table_kind
+from pipelines.scan.listing import CHUNK_FILES, Listing, chunk_vault, list_export
+from pipelines.spread import bucket_of, gather, spread
 from pipelines.tables import write_table
 
 INVENTORY = pa.schema(
@@ -44,25 +53,12 @@ INVENTORY = pa.schema(
         ("sop_class", pa.string()),
     ]
 )
-CHUNK_FILES = 256
-PART_FILES = 16
-MOST_PARTS = 65536
 
 
 @dataclass(frozen=True)
-class Listing:
-    """How an export was cut. Fixed when scanning begins, so that a resumed scan means the same files."""
+class Source:
+    """What every process of a scan must know."""
 
-    files: int
-    chunks: int
-    parts: int
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A run of the sorted listing, to be read by one process."""
-
-    number: int
     export: Path
     root: Path
     secret: DerivationSecret
@@ -70,22 +66,34 @@ class Chunk:
     issuer: str
 
 
-def scan_export(
-    export: Path, root: Path, secret: DerivationSecret, vault_key: bytes, issuer: str, pool: Pool
-) -> Listing:
-    """Write `root/inventory/part-*.parquet` and `root/vault/sources/part-*.vault`; resumes after any interruption."""
-    listing = _listing(export, root, secret, vault_key)
-    folder = root / "inventory"
-    if (folder / "summary.json").exists():
-        _drop_chunks(root)
-        return listing
-    chunks = [Chunk(n, export, root, secret, vault_key, issuer) for n in range(listing.chunks)]
-    left = [c for c in chunks if not _chunk_table(root, c.number).exists()]
-    done = min(listing.files, (len(chunks) - len(left)) * CHUNK_FILES)
-    for _ in pool.map(scan_chunk, left, Progress(pool.run, listing.files, "scan", done)):
-        pass
-    _partition(root, listing, vault_key)
+@dataclass(frozen=True)
+class Share:
+    """One unit of a step: reading `number`, or bucket `number`."""
+
+    number: int
+    source: Source
+    listing: Listing
+
+
+def scan_export(source: Source, crew: Crew) -> Listing:
+    """Write `inventory/part-*.parquet` and `vault/sources/part-*.vault`; resumes after any interruption."""
+    root, folder = source.root, source.root / "inventory"
+    crew.once(lambda: list_export(source.export, root, source.secret, source.vault_key), folder / "listing.json")
+    listing = Listing(**read_json(folder / "listing.json"))
+    if not (folder / "summary.json").exists():
+        readings = [Share(n, source, listing) for n in range(listing.readings)]
+        buckets = [Share(n, source, listing) for n in range(listing.buckets)]
+        crew.perform("scan", read_files, readings, _reading, total=listing.files, weight=_files)
+        crew.perform("verdicts", settle_bucket, buckets, _verdicts)
+        crew.perform("parts", write_parts, buckets, _counts)
+        crew.once(lambda: _summarise(root, listing), folder / "summary.json")
     return listing
+
+
+def drop_steps(root: Path) -> None:
+    """Remove what only served to get here. For the end of a run: till then others may look at it."""
+    for intermediate in ("inventory/steps", "vault/chunks", "vault/steps"):
+        shutil.rmtree(root / intermediate, ignore_errors=True)
 
 
 def read_part(root: Path, part: int) -> list[dict[str, Any]]:
@@ -98,24 +106,48 @@ def part_name(part: int) -> str:
     return f"part-{part:05d}"
 
 
-def part_of(row: dict[str, Any], parts: int) -> int:
-    """The partition of a row: the leading bits of its new instance UID, else of its source_id."""
-    number = int(row["instance"].removeprefix("2.25.")) if row["instance"] else int(row["source_id"], 16)
-    return number * parts >> 128
+# ---- readings ------------------------------------------------------------------------------------------------------
 
 
-def scan_chunk(chunk: Chunk, watch: Watch) -> None:
-    """Read the files of one chunk and write its rows."""
+def read_files(share: Share, watch: Watch) -> None:
+    """Read the files of some chunks and spread their rows by new SOPInstanceUID."""
     configure_pydicom()
-    rows = []
-    found = unseal(_chunk_vault(chunk.root, chunk.number), chunk.vault_key).items()
-    for (source_id, relative), fate in watch.over(list(found), lambda f: f[0], lambda f: _size(chunk.export / f[1])):
-        rows.append(_row(chunk, source_id, relative, fate))
-    write_table(_chunk_table(chunk.root, chunk.number), rows, INVENTORY)
+    source, listing = share.source, share.listing
+    paths: dict[str, str] = {}
+    for chunk in range(share.number * listing.span, min((share.number + 1) * listing.span, listing.chunks)):
+        paths |= unseal(chunk_vault(source.root, chunk), source.vault_key)
+    found = list(paths.items())
+    rows = [
+        _row(source, source_id, relative, fate)
+        for (source_id, relative), fate in watch.over(found, lambda f: f[0], lambda f: _size(source.export / f[1]))
+    ]
+    _spread(share, rows, paths, _reading(share), lambda row: row["instance"] or row["source_id"])
+
+
+def _files(share: Share) -> int:
+    most = share.listing.span * CHUNK_FILES
+    return min(most, share.listing.files - share.number * most)
+
+
+def _reading(share: Share) -> Path:
+    return share.source.root / "inventory" / "steps" / f"reading-{share.number:06d}.arrow"
+
+
+# ---- verdicts ------------------------------------------------------------------------------------------------------
+
+
+def settle_bucket(share: Share, _: Watch) -> None:
+    """Decide the duplicates and conflicts of one bucket and spread its rows by accession number."""
+    rows, paths = _gather(share, "reading", share.listing.readings, _reading)
+    _spread(share, decide(rows), paths, _verdicts(share), lambda row: row["accession"] or row["source_id"])
+
+
+def _verdicts(share: Share) -> Path:
+    return share.source.root / "inventory" / "steps" / f"verdicts-{share.number:06d}.arrow"
 
 
 def decide(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of one partition with `duplicate` and `conflict` settled; the smallest source_id of equals wins."""
+    """Rows of one bucket with `duplicate` and `conflict` settled; the smallest source_id of equals wins."""
     ordered = sorted(rows, key=lambda r: (r["instance"] or "", r["source_id"]))
     decided = []
     for instance, group in groupby(ordered, key=lambda r: r["instance"]):
@@ -131,13 +163,13 @@ def decide(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(decided, key=lambda r: r["source_id"])
 
 
-def _row(chunk: Chunk, source_id: str, relative: str, fate: str | None) -> dict[str, Any]:
+def _row(source: Source, source_id: str, relative: str, fate: str | None) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(INVENTORY.names) | {"source_id": source_id, "kind": "other", "state": "ok"}
     try:
         if fate:
             raise Quarantine(fate)
         with per_file():
-            _inspect(row, chunk, relative)
+            _inspect(row, source, relative)
     except Quarantine as verdict:
         row |= {"state": "quarantined", "reason": verdict.reason, "detail": verdict.detail or None}
     return row
@@ -150,9 +182,9 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _inspect(row: dict[str, Any], chunk: Chunk, relative: str) -> None:
-    path = chunk.export / relative
-    if not inside(chunk.export, path):
+def _inspect(row: dict[str, Any], source: Source, relative: str) -> None:
+    path = source.export / relative
+    if not inside(source.export, path):
         raise Quarantine("not_dicom", "a link that leads out of the export, or no ordinary file")
     raw = path.read_bytes()
     row |= {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
@@ -164,64 +196,75 @@ def _inspect(row: dict[str, Any], chunk: Chunk, relative: str) -> None:
     ds = read_object(raw)
     require_image(ds)
     row["kind"] = "image"
-    who = subject(ds, chunk.secret, chunk.issuer)
+    who = subject(ds, source.secret, source.issuer)
     row |= {
-        "instance": chunk.secret.uid(text(ds, "SOPInstanceUID")),
-        "series": chunk.secret.uid(text(ds, "SeriesInstanceUID")),
-        "study": chunk.secret.uid(text(ds, "StudyInstanceUID")),
+        "instance": source.secret.uid(text(ds, "SOPInstanceUID")),
+        "series": source.secret.uid(text(ds, "SeriesInstanceUID")),
+        "study": source.secret.uid(text(ds, "StudyInstanceUID")),
         "patient": who.patient,
         "accession": who.accession,
         "sop_class": text(ds, "SOPClassUID"),
     }
 
 
-def _listing(export: Path, root: Path, secret: DerivationSecret, vault_key: bytes) -> Listing:
-    path = root / "inventory" / "listing.json"
-    if path.exists():
-        return Listing(**read_json(path))
-    files = list_files(export)
-    chunks = [files[i : i + CHUNK_FILES] for i in range(0, len(files), CHUNK_FILES)]
-    parts = min(MOST_PARTS, 1 << max(0, (len(files) - 1) // PART_FILES).bit_length())
-    for number, paths in enumerate(chunks):
-        seal(_chunk_vault(root, number), {secret.source_id(p): p for p in paths}, vault_key)
-    listing = Listing(len(files), len(chunks), parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (path.parent / "chunks").mkdir(exist_ok=True)
-    write_atomic(path, json.dumps(listing.__dict__) + "\n")
-    return listing
+# ---- parts ---------------------------------------------------------------------------------------------------------
 
 
-def _partition(root: Path, listing: Listing, vault_key: bytes) -> None:
-    """Turn chunks into partitions; `summary.json`, written last, says that they are whole."""
-    sources: dict[str, str] = {}
-    parts: list[list[dict[str, Any]]] = [[] for _ in range(listing.parts)]
-    for number in range(listing.chunks):
-        sources.update(unseal(_chunk_vault(root, number), vault_key))
-        for row in pq.read_table(_chunk_table(root, number)).to_pylist():
-            parts[part_of(row, listing.parts)].append(row)
-    counts: dict[str, int] = {}
-    for number, rows in enumerate(parts):
-        rows = decide(rows)
-        write_table(root / "inventory" / f"{part_name(number)}.parquet", rows, INVENTORY)
-        paths = {r["source_id"]: sources[r["source_id"]] for r in rows}
-        seal(root / "vault" / SOURCES / f"{part_name(number)}.vault", paths, vault_key)
-        for row in rows:
-            key = row["reason"] or (row["kind"] if row["state"] == "ok" else row["state"])
-            counts[key] = counts.get(key, 0) + 1
+def write_parts(share: Share, _: Watch) -> None:
+    """Write one bucket as parts, each with the paths of its files; the counts of all are written last."""
+    source, listing = share.source, share.listing
+    rows, paths = _gather(share, "verdicts", listing.buckets, _verdicts)
+    parts: dict[int, list[dict[str, Any]]] = {number: [] for number in listing.parts_of(share.number)}
+    for row in rows:
+        parts[bucket_of(row["accession"] or row["source_id"], listing.parts)].append(row)
+    for number, held in parts.items():
+        held.sort(key=lambda row: row["source_id"])
+        seal(source.root / "vault" / SOURCES / f"{part_name(number)}.vault",
+             {row["source_id"]: paths[row["source_id"]] for row in held}, source.vault_key)  # fmt: skip
+        write_table(source.root / "inventory" / f"{part_name(number)}.parquet", held, INVENTORY)
+    counts = Counter(row["reason"] or (row["kind"] if row["state"] == "ok" else row["state"]) for row in rows)
+    write_atomic(_counts(share), json.dumps(counts) + "\n")
+
+
+def _counts(share: Share) -> Path:
+    return share.source.root / "inventory" / "steps" / f"counts-{share.number:06d}.json"
+
+
+def _summarise(root: Path, listing: Listing) -> None:
+    counts: Counter[str] = Counter()
+    for path in (root / "inventory" / "steps").glob("counts-*.json"):
+        counts.update(read_json(path))
     summary = {"files": listing.files, "counts": dict(sorted(counts.items()))}
     write_atomic(root / "inventory" / "summary.json", json.dumps(summary) + "\n")
-    _drop_chunks(root)
 
 
-def _drop_chunks(root: Path) -> None:
-    """Chunks serve until the partitions are whole. A run killed just then leaves some, so a resumed one asks again."""
-    shutil.rmtree(root / "inventory" / "chunks", ignore_errors=True)
-    shutil.rmtree(root / "vault" / "chunks", ignore_errors=True)
+# ---- between steps -------------------------------------------------------------------------------------------------
 
 
-def _chunk_vault(root: Path, number: int) -> Path:
-    return root / "vault" / "chunks" / f"{number:06d}.vault"
+def _spread(
+    share: Share, rows: list[dict[str, Any]], paths: dict[str, str], out: Path, key: Callable[[dict[str, Any]], str]
+) -> None:
+    """Rows into `out`, their paths into one sealed file for each bucket that has any."""
+    source, buckets = share.source, share.listing.buckets
+    apart: dict[int, dict[str, str]] = {}
+    for row in rows:
+        apart.setdefault(bucket_of(key(row), buckets), {})[row["source_id"]] = paths[row["source_id"]]
+    for bucket, held in apart.items():
+        seal(_paths(source.root, out.stem, bucket), held, source.vault_key)
+    spread(out, rows, INVENTORY, buckets, lambda row: bucket_of(key(row), buckets))
 
 
-def _chunk_table(root: Path, number: int) -> Path:
-    return root / "inventory" / "chunks" / f"{number:06d}.parquet"
+def _gather(
+    share: Share, step: str, writers: int, made: Callable[[Share], Path]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The rows of one bucket by all writers of a step, and their paths."""
+    source = share.source
+    files = [made(replace(share, number=n)) for n in range(writers)]
+    paths: dict[str, str] = {}
+    for path in sorted(_paths(source.root, step, share.number).parent.glob(f"{step}-*.vault")):
+        paths |= unseal(path, source.vault_key)
+    return gather(files, share.number, INVENTORY).to_pylist(), paths
+
+
+def _paths(root: Path, writer: str, bucket: int) -> Path:
+    return root / "vault" / "steps" / f"{bucket:05d}" / f"{writer}.vault"

@@ -22,8 +22,9 @@ from pipelines.deidentify.pixels import PixelResult
 from pipelines.deidentify.policy import load_policy
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Pool, Watch
+from pipelines.phases import Crew
 from pipelines.scan.dicom import configure_pydicom
-from pipelines.scan.inventory import scan_export
+from pipelines.scan.inventory import Source, scan_export
 from tests.benchmarks import peers
 from tests.benchmarks.record import record
 
@@ -68,7 +69,7 @@ def ours(export: Path, root: Path, files: int) -> float:
     """Processor seconds of all partitions, best round."""
     (root / "parts").mkdir(parents=True)
     pool = Pool(1, RunFolder(root), isolate=False)
-    listing = scan_export(export, root, SECRET, VAULT_KEY, "", pool)
+    listing = scan_export(Source(export, root, SECRET, VAULT_KEY, ""), Crew(pool))
     policy = load_policy("longitudinal-research")
     cleaner = InstanceCleaner(policy, SECRET, NoPixels(), "", frozenset())
     images._cleaner = lambda *_: cleaner

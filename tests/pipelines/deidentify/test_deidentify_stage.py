@@ -151,7 +151,15 @@ def children(pid: int) -> list[int]:
     return found
 
 
-MOMENTS = ["vault/chunks", "inventory/summary.json", "parts/part-", "parts/reports-", "labels.parquet"]
+MOMENTS = [
+    "vault/chunks",
+    "inventory/steps/reading",
+    "inventory/steps/verdicts",
+    "inventory/summary.json",
+    "parts/part-",
+    "parts/reports-",
+    "labels.parquet",
+]
 
 
 @pytest.mark.slow

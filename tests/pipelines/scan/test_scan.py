@@ -12,6 +12,7 @@ from pipelines.contract import BadInput, Outcome, run_stage
 from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.vault import resolve_sources
 from pipelines.keys import DerivationSecret, create_vault_key, load_vault_key
+from pipelines.scan import inventory, listing
 from pipelines.scan.dicom import read_object, require_image
 from pipelines.scan.inventory import INVENTORY, decide
 from tests.dicoms import as_bytes, canary, instance, without_preamble, write_export
@@ -69,6 +70,24 @@ def test_inventory_is_the_same_for_any_number_of_workers(tmp_path: Path, keys: P
     ours, theirs = (sorted((tmp_path / f"run{w}" / "inventory").iterdir()) for w in (1, 2))
     assert [p.name for p in ours] == [p.name for p in theirs]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_cut_of_a_large_export_changes_no_byte(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = write_export(tmp_path / "export")
+    monkeypatch.setattr(listing, "PART_FILES", 2)
+    scan(export, keys, tmp_path / "small")
+    monkeypatch.setattr(listing, "BUCKET_FILES", 4)
+    monkeypatch.setattr(listing, "CHUNK_FILES", 1)
+    monkeypatch.setattr(inventory, "CHUNK_FILES", 1)
+    monkeypatch.setattr(listing, "MOST_SPAN", 3)
+    scan(export, keys, tmp_path / "large")
+    cut = json.loads((tmp_path / "large" / "inventory" / "listing.json").read_text())
+    assert cut["buckets"] >= 4 and cut["parts"] > cut["buckets"]
+    small, large = (
+        {p.name: p.read_bytes() for p in (tmp_path / n / "inventory").iterdir()} for n in ("small", "large")
+    )
+    assert {n for n in small if small[n] != large.get(n)} == {"listing.json"} and set(small) == set(large)
+    assert rows_by_path(tmp_path / "small", keys) == rows_by_path(tmp_path / "large", keys)
 
 
 @pytest.mark.parametrize("implicit", [False, True])
@@ -165,9 +184,9 @@ def test_a_run_killed_before_its_chunks_were_dropped_ends_as_any_other(tmp_path:
     scan(export, keys, out)
     whole = {p.relative_to(out): p.read_bytes() for p in (out / "inventory").rglob("*") if p.is_file()}
     for kind in ("inventory", "vault"):
-        (out / kind / "chunks").mkdir()
-        (out / kind / "chunks" / "000000.left").write_bytes(b"left behind")
+        (out / kind / "steps").mkdir()
+        (out / kind / "steps" / "000000.left").write_bytes(b"left behind")
     (out / "result.json").unlink()
     assert scan(export, keys, out) is Outcome.DONE
-    assert not (out / "vault" / "chunks").exists()
+    assert not (out / "vault" / "steps").exists()
     assert {p.relative_to(out): p.read_bytes() for p in (out / "inventory").rglob("*") if p.is_file()} == whole
