@@ -152,14 +152,9 @@ def children(pid: int) -> list[int]:
 
 
 MOMENTS = [
-    "vault/chunks",
-    "inventory/steps/reading",
-    "inventory/steps/verdicts",
-    "inventory/summary.json",
-    "parts/part-",
-    "parts/reports-",
-    "labels.parquet",
-]
+    "vault/chunks", "inventory/steps/reading", "inventory/steps/verdicts", "inventory/summary.json", "parts/part-",
+    "parts/reports-", "labels.parquet",
+]  # fmt: skip
 
 
 @pytest.mark.slow
