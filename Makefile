@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 RUN_STAMP := $(VENV)/.synced-run
 DEV_STAMP := $(VENV)/.synced-dev
 
-.PHONY: help setup setup-dev demo up test test-all lint bench lock browser clean
+.PHONY: help setup setup-dev demo up test test-all lint bench lock browser readers clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,10 +49,13 @@ up: $(RUN_STAMP) ## everything on this machine: SQLite, one worker, the web UI
 browser: ## find Chromium, or install it
 	@bash tests/browser.sh
 
-test: $(DEV_STAMP) browser ## the suite that must pass before every change lands
+readers: ## find other DICOM software and tesseract, or install them
+	@bash tests/readers.sh
+
+test: $(DEV_STAMP) browser readers ## the suite that must pass before every change lands
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: $(DEV_STAMP) browser ## also kill storms, PostgreSQL and Redis, long runs
+test-all: $(DEV_STAMP) browser readers ## also kill storms, PostgreSQL and Redis, long runs
 	@$(BIN)/python -m pytest
 
 lint: $(DEV_STAMP) ## ruff, mypy, import rules

@@ -85,6 +85,7 @@ def _patient(ds: Dataset, what: Instance) -> None:
     ds.OtherPatientIDsSequence = Sequence([Dataset()])
     ds.OtherPatientIDsSequence[0].PatientID = "X" + person.mrn
     ds.OtherPatientIDsSequence[0].IssuerOfPatientID = ISSUER + " ARCHIVE"
+    ds.OtherPatientIDsSequence[0].TypeOfPatientID = "TEXT"
 
 
 def _fits(value: str, charset: str) -> bool:
@@ -131,7 +132,8 @@ def _nested(ds: Dataset, what: Instance) -> None:
     ds.ReferencedImageSequence = Sequence([reference])
     block = ds.private_block(0x0009, "ACME HIS", create=True)
     block.add_new(0x01, "LO", person.pn)
-    block.add_new(0x02, "UN", f"{person.mrn} {person.last}".encode())
+    unknown = f"{person.mrn} {person.last}".encode()
+    block.add_new(0x02, "UN", unknown + b" " * (len(unknown) % 2))
     ds.private_block(0x0019, "ACME GEOMETRY", create=True).add_new(0x01, "DS", "0.4")
 
 
@@ -166,7 +168,7 @@ def _dx(ds: Dataset, what: Instance, spacing: float) -> None:
     view.ViewModifierCodeSequence = Sequence([])
     ds.ViewCodeSequence = Sequence([view])
     ds.AcquisitionContextSequence = Sequence([])
-    ds.DetectorType, ds.DetectorConfiguration = "SCINTILLATOR", "AREA"
+    ds.DetectorType, ds.DetectorConfiguration, ds.PositionerType = "SCINTILLATOR", "AREA", "NONE"
     ds.PixelIntensityRelationship = "LIN" if what.processing else "LOG"
     ds.PixelIntensityRelationshipSign = 1 if what.processing else -1
 
