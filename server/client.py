@@ -112,6 +112,7 @@ class Client:
         approval: str = "",
         retain_until: str | None = None,
         opt_out: Path | str | None = None,
+        aliases: Path | str | None = None,
         policy: str | None = None,
     ) -> schemas.ExportOut:
         """Register a PACS export. `retain_until` is an ISO date."""
@@ -123,6 +124,7 @@ class Client:
             "approval": approval,
             "retain_until": retain_until,
             "opt_out": str(opt_out) if opt_out else None,
+            "aliases": str(aliases) if aliases else None,
             "policy": policy,
         }
         return self._call(schemas.ExportOut, "POST", "/exports", body)

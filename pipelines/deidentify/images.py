@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.deidentify.aliases import load_aliases
 from pipelines.deidentify.identities import Identities, Quarantine
 from pipelines.deidentify.instance import InstanceCleaner, Source, Written
 from pipelines.deidentify.policy import Policy
@@ -51,6 +52,7 @@ class Job:
     policy: Policy
     issuer: str
     opt_out: frozenset[str]
+    aliases: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _image(
     scratch: Path,
     stored: list[Path],
 ) -> None:
-    cleaner = _cleaner(job.policy, job.secret, job.issuer, job.opt_out)
+    cleaner = _cleaner(job.policy, job.secret, job.issuer, job.opt_out, job.aliases)
     try:
         raw = _read(path, entry["sha256"])
         ds, source = cleaner.read(raw)
@@ -213,11 +215,13 @@ def _identities(values: dict[str, list[str]]) -> Identities:
 
 
 @lru_cache(maxsize=2)
-def _cleaner(policy: Policy, secret: DerivationSecret, issuer: str, opt_out: frozenset[str]) -> InstanceCleaner:
+def _cleaner(
+    policy: Policy, secret: DerivationSecret, issuer: str, opt_out: frozenset[str], aliases: Path | None
+) -> InstanceCleaner:
     # Late and once for each process: the text detector is heavy.
     from pipelines.deidentify.pixels import PixelCleaner
 
-    return InstanceCleaner(policy, secret, PixelCleaner(policy.pixels.mode), issuer, opt_out)
+    return InstanceCleaner(policy, secret, PixelCleaner(policy.pixels.mode), issuer, opt_out, load_aliases(aliases))
 
 
 def left_parts(job: Job, parts: int) -> Iterator[Part]:

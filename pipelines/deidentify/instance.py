@@ -12,6 +12,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from pipelines import __version__
+from pipelines.deidentify.aliases import NO_ALIASES, Aliases
 from pipelines.deidentify.header import Cleaned, HeaderCleaner
 from pipelines.deidentify.identities import Identities, Quarantine, from_dataset
 from pipelines.deidentify.markers import Done, markers
@@ -64,10 +65,16 @@ class InstanceCleaner:
     """Applies a policy to instances of one site. Holds no state of one file to the next."""
 
     def __init__(
-        self, policy: Policy, secret: DerivationSecret, pixels: PixelCleaner, issuer: str, opt_out: frozenset[str]
+        self,
+        policy: Policy,
+        secret: DerivationSecret,
+        pixels: PixelCleaner,
+        issuer: str,
+        opt_out: frozenset[str],
+        aliases: Aliases = NO_ALIASES,
     ) -> None:
         self.policy, self.secret, self.pixels = policy, secret, pixels
-        self.issuer, self.opt_out = issuer, opt_out
+        self.issuer, self.opt_out, self.aliases = issuer, opt_out, aliases
         self.header = HeaderCleaner(policy, secret)
 
     def read(self, raw: bytes) -> tuple[FileDataset, Source]:
@@ -75,15 +82,19 @@ class InstanceCleaner:
         with per_file():
             ds = read_object(raw)
             require_image(ds)
-            who = subject(ds, self.secret, self.issuer)
+            who = subject(ds, self.secret, self.issuer, self.aliases)
+            issuer, patient_id = self.aliases.current(
+                text(ds, "IssuerOfPatientID") or self.issuer, text(ds, "PatientID")
+            )
+            numbers = frozenset(n for i in _patient_ids(ds) for n in self.aliases.known_as(i))
             return ds, Source(
                 who=who,
-                identities=from_dataset(ds),
-                patient_id=text(ds, "PatientID"),
-                issuer=text(ds, "IssuerOfPatientID") or self.issuer,
+                identities=from_dataset(ds) | Identities(ids=numbers),
+                patient_id=patient_id,
+                issuer=issuer,
                 study_uid=text(ds, "StudyInstanceUID"),
                 accession=text(ds, "AccessionNumber"),
-                opted_out=bool(self.opt_out.intersection(_patient_ids(ds))),
+                opted_out=bool(self.opt_out & numbers),
             )
 
     def clean(self, ds: FileDataset, source: Source) -> Written:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipelines.contract import BadInput, RunFolder, read_json, write_atomic
+from pipelines.deidentify.aliases import aliases_digest, load_aliases
 from pipelines.deidentify.images import Job, clean_part, left_parts, part_table, study_identities
 from pipelines.deidentify.labels import LabelReader
 from pipelines.deidentify.masks import MaskReader
@@ -36,7 +37,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     remove_half_written(run.root)
     _require_same(job)
     with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
-        source = Source(job.export, job.root, job.secret, job.vault_key, job.issuer)
+        source = Source(job.export, job.root, job.secret, job.vault_key, job.issuer, job.aliases)
         listing = scan_export(source, Crew(pool))
         _require_images(job.root)
         rows = _images(job, listing, pool)
@@ -51,7 +52,8 @@ def _job(spec: Spec, root: Path) -> Job:
     require_apart(spec.export, root)
     secret, vault_key = DerivationSecret.load(spec.secret), load_vault_key(spec.vault_key)
     policy = load_policy(spec.policy)
-    return Job(spec.export, root, secret, vault_key, policy, spec.issuer, _opt_out(spec.opt_out))
+    load_aliases(spec.aliases)  # a mistake in it is told before anything is read
+    return Job(spec.export, root, secret, vault_key, policy, spec.issuer, _opt_out(spec.opt_out), spec.aliases)
 
 
 def _opt_out(path: Path | None) -> frozenset[str]:
@@ -68,12 +70,19 @@ def _require_same(job: Job) -> None:
     """A resumed folder must be the same de-identification: key files and policy files can change under their names."""
     path = job.root / "parts" / "job.json"
     opt_out = hashlib.sha256("\n".join(sorted(map(job.secret.source_id, job.opt_out))).encode()).hexdigest()
-    mine = {"site": job.secret.fingerprint, "policy": job.policy.digest, "opt_out": opt_out}
+    mine = {
+        "site": job.secret.fingerprint,
+        "policy": job.policy.digest,
+        "opt_out": opt_out,
+        "aliases": job.secret.source_id(aliases_digest(job.aliases)),
+    }
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(mine) + "\n")
     elif read_json(path) != mine:
-        raise BadInput("The secret, policy or opt-out list changed since this run began; give a new run folder.")
+        raise BadInput(
+            "The secret, policy, opt-out or merged patients changed since this run began; give a new run folder."
+        )
 
 
 def _require_images(root: Path) -> None:

@@ -21,6 +21,8 @@ class Spec(Base):
     """The site's default issuer of patient IDs."""
     opt_out: Annotated[Path | None, Ref("internal")] = None
     """Text file, one patient ID a line: dropped before anything is written, and counted."""
+    aliases: Annotated[Path | None, Ref("internal")] = None
+    """CSV file of merged patients: an old patient ID and the current one a row (deidentify/aliases.py)."""
     workers: int = Field(0, ge=0)
     """Processes; 0 takes one per core. The output does not depend on it."""
     item_seconds: float = Field(ITEM_SECONDS, ge=1)

@@ -21,6 +21,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from pipelines.deidentify.aliases import NO_ALIASES, Aliases
 from pipelines.deidentify.identities import Quarantine
 from pipelines.keys import DerivationSecret
 
@@ -83,7 +84,7 @@ def require_image(ds: Dataset) -> None:
         raise Quarantine("unreadable", "no valid study and series UID")
 
 
-def subject(ds: Dataset, secret: DerivationSecret, default_issuer: str) -> Subject:
+def subject(ds: Dataset, secret: DerivationSecret, default_issuer: str, aliases: Aliases = NO_ALIASES) -> Subject:
     """Pseudonyms of patient and study; raises Quarantine("no_patient") without a patient ID.
 
     A study without an accession number is joined by its own UID, so that two of them never meet in one blank value.
@@ -93,7 +94,7 @@ def subject(ds: Dataset, secret: DerivationSecret, default_issuer: str) -> Subje
         raise Quarantine("no_patient")
     accession = text(ds, "AccessionNumber") or "uid:" + text(ds, "StudyInstanceUID")
     practice = issuer.upper() == "PRACTICE"
-    return Subject(secret.patient(issuer, patient_id), secret.accession(accession), practice)
+    return Subject(secret.patient(*aliases.current(issuer, patient_id)), secret.accession(accession), practice)
 
 
 def text(ds: Dataset, keyword: str) -> str:

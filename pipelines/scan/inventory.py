@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.contract import read_json, write_atomic
+from pipelines.deidentify.aliases import load_aliases
 from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.vault import SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret
@@ -64,6 +65,7 @@ class Source:
     secret: DerivationSecret
     vault_key: bytes
     issuer: str
+    aliases: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _inspect(row: dict[str, Any], source: Source, relative: str) -> None:
     ds = read_object(raw)
     require_image(ds)
     row["kind"] = "image"
-    who = subject(ds, source.secret, source.issuer)
+    who = subject(ds, source.secret, source.issuer, load_aliases(source.aliases))
     row |= {
         "instance": source.secret.uid(text(ds, "SOPInstanceUID")),
         "series": source.secret.uid(text(ds, "SeriesInstanceUID")),

@@ -38,6 +38,8 @@ class ExportIn(Named):
     retain_until: date | None = None
     opt_out: str | None = None
     """Text file below an export root, one patient ID a line."""
+    aliases: str | None = None
+    """CSV file below an export root, columns old and current: patient IDs that were merged."""
     policy: str | None = None
 
 

@@ -57,6 +57,7 @@ class ExportOut(Out):
     approval: str
     retain_until: date | None
     opt_out: bool
+    aliases: bool
     policy: str
     practice: bool
     state: str
@@ -67,7 +68,7 @@ class ExportOut(Out):
     @classmethod
     def of(cls, row: models.Export, caller: Caller, job: models.Job | None = None) -> ExportOut:
         values = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
-        values["opt_out"] = row.opt_out is not None
+        values["opt_out"], values["aliases"] = row.opt_out is not None, row.aliases is not None
         values["path"] = row.path if caller.may(Permission.EXPORT_REGISTER) else None
         return cls(**values, job=job.id if job else None)
 

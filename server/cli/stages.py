@@ -123,6 +123,7 @@ def deidentify(
     policy: Annotated[str | None, typer.Option(help="Preset or TOML file.")] = None,
     secret: Annotated[Path | None, typer.Option(help="File of the site's derivation secret.")] = None,
     opt_out: Annotated[Path | None, typer.Option(help="Patient IDs that objected, one a line.")] = None,
+    aliases: Annotated[Path | None, typer.Option(help="CSV of merged patients: columns old and current.")] = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
@@ -134,6 +135,7 @@ def deidentify(
         "vault_key": str(keyring.vault_key(secret)),
         "workers": workers,
         "opt_out": str(opt_out.resolve()) if opt_out else None,
+        "aliases": str(aliases.resolve()) if aliases else None,
     }
     if policy:
         values["policy"] = policy if not Path(policy).exists() else str(Path(policy).resolve())

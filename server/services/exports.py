@@ -35,6 +35,7 @@ class Registration:
     approval: str = ""
     retain_until: date | None = None
     opt_out: str | None = None
+    aliases: str | None = None
     policy: str | None = None
 
 
@@ -45,9 +46,8 @@ def register(session: Session, caller: Caller, settings: Settings, given: Regist
     if session.scalar(select(Export.id).where(Export.site_id == site.id, Export.path == path)):
         raise Conflict("This folder is registered at the site already; use that export.")
     _require_future(given.retain_until)
-    opt_out = below(given.opt_out, settings.export_roots, "export", directory=False) if given.opt_out else None
-    if opt_out is not None and not opt_out.is_file():
-        raise Invalid("The opt-out list must be a text file with one patient ID a line.")
+    opt_out = _list(given.opt_out, settings, "The opt-out list must be a text file with one patient ID a line.")
+    aliases = _list(given.aliases, settings, "The aliases must be a CSV file with the columns old and current.")
     export = Export(
         id=new_id(),
         name=given.name,
@@ -56,7 +56,8 @@ def register(session: Session, caller: Caller, settings: Settings, given: Regist
         purpose=given.purpose.strip(),
         approval=given.approval.strip(),
         retain_until=given.retain_until,
-        opt_out=str(opt_out) if opt_out else None,
+        opt_out=opt_out,
+        aliases=aliases,
         policy=policies.check(given.policy or site.policy),
         state="registered",
         created_by=caller.user_id,
@@ -107,6 +108,7 @@ def deidentify(
         "vault_key": settings.vault_key,
         "issuer": site.issuer,
         "opt_out": export.opt_out,
+        "aliases": export.aliases,
     }
     spec = resolve(session, Spec, body, caller, settings, internal)
     last = common.latest_job(session, "export", export.id)
@@ -124,6 +126,16 @@ def _next_folder(folder: str) -> str:
     """deid/abc, deid/abc-2, deid/abc-3: what was sent back stays as it was reviewed."""
     base, _, number = folder.partition("-")
     return f"{base}-{int(number or 1) + 1}"
+
+
+def _list(path: str | None, settings: Settings, wanted: str) -> str | None:
+    """The real path of a list that goes with an export; Invalid says what is `wanted` when it is no file."""
+    if not path:
+        return None
+    real = below(path, settings.export_roots, "export", directory=False)
+    if not real.is_file():
+        raise Invalid(wanted)
+    return str(real)
 
 
 def _require_future(day: date | None) -> None:

@@ -40,6 +40,7 @@ class Registration(FormData):
     approval: str = ""
     retain_until: str = ""
     opt_out: str = ""
+    aliases: str = ""
 
 
 @router.get("")
@@ -90,7 +91,7 @@ def register(
         raise Invalid("The export needs a name; give one.")
     given = exports.Registration(
         site=form.site, path=form.path, name=form.name, purpose=form.purpose, approval=form.approval,
-        retain_until=until, opt_out=form.opt_out or None,
+        retain_until=until, opt_out=form.opt_out or None, aliases=form.aliases or None,
     )  # fmt: skip
     return see(f"/exports/{exports.register(session, caller, settings, given).id}")
 

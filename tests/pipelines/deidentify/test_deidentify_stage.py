@@ -181,17 +181,22 @@ def test_killed_anywhere_and_started_again_it_writes_the_same_bytes(
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
-def test_who_objected_is_not_in_the_output(done: Path, export: Path, keys: Path, tmp_path: Path) -> None:
-    (tmp_path / "opt_out.txt").write_text("880004417\n\n")
-    values = spec(export, keys, opt_out=str(tmp_path / "opt_out.txt"))
+def test_who_objected_is_not_in_the_output_and_who_was_merged_has_one_pseudonym(
+    done: Path, export: Path, keys: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "opt_out.txt").write_text("OLD0\n\n")
+    (tmp_path / "aliases.csv").write_text("old,current\nOLD0,880004417\n880014417,MERGED9\n")
+    lists = {"opt_out": str(tmp_path / "opt_out.txt"), "aliases": str(tmp_path / "aliases.csv")}
+    values = spec(export, keys, **lists)
     assert run_stage("deidentify", values, tmp_path / "deid") is Outcome.DONE
     before, after = ({r["patient"] for r in table(out, "patients")} for out in (done, tmp_path / "deid"))
     gone = before - after
-    assert len(gone) == 1
+    assert len(gone) == 2
+    assert after - before == {DerivationSecret.load(keys / "secret.json").patient("", "MERGED9")}
     counts = json.loads((tmp_path / "deid" / "result.json").read_text())["counts"]
     assert counts["images_written"] == 4 and counts["opted_out"] >= 2
     told = "".join(p.relative_to(tmp_path).as_posix() for p in (tmp_path / "deid").rglob("*"))
-    assert gone.pop() not in told
+    assert not [patient for patient in gone if patient in told]
     assert len(table(tmp_path / "deid", "reports")) == 4
 
 
