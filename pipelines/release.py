@@ -38,16 +38,24 @@ def require_release(folder: Path, public_key: Path) -> dict[str, Any]:
     path = folder / "release.json"
     if not path.exists():
         raise BadInput("The export is not released; a privacy officer must review and release it first.")
-    release = read_json(path)
-    try:
-        key: Any = load_pem_public_key(public_key.read_bytes())
-        key.verify(base64.b64decode(release.get("signature", "")), signed_bytes(release))
-    except (InvalidSignature, ValueError):
-        raise BadInput("The release is not signed by this control plane; release the export again.") from None
-    except OSError:
-        raise BadInput(f"The release key {public_key.name} cannot be read; check the path.") from None
+    release = require_signed(path, public_key)
     if release.get("verdict") != "released":
         raise BadInput("The export was sent back, not released; de-identify and review it again.")
     if release.get("digest") != folder_digest(folder):
         raise BadInput("The de-identified export was changed after its release; review and release it again.")
     return release
+
+
+def require_signed(path: Path, public_key: Path) -> dict[str, Any]:
+    """A record that the control plane signed; BadInput when it is not signed with that key, or altered."""
+    record = read_json(path)
+    try:
+        key: Any = load_pem_public_key(public_key.read_bytes())
+        key.verify(base64.b64decode(record.get("signature", "")), signed_bytes(record))
+    except (InvalidSignature, ValueError):
+        raise BadInput(
+            f"{path.name} is not signed by this control plane; review and release the export again."
+        ) from None
+    except OSError:
+        raise BadInput(f"The release key {public_key.name} cannot be read; check the path.") from None
+    return record

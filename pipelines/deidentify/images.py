@@ -18,6 +18,7 @@ from pipelines.deidentify.aliases import load_aliases
 from pipelines.deidentify.identities import Identities, Quarantine
 from pipelines.deidentify.instance import InstanceCleaner, Source, Written
 from pipelines.deidentify.policy import Policy
+from pipelines.deidentify.review.risk import factors
 from pipelines.deidentify.vault import CROSSWALK, SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Watch
@@ -37,6 +38,7 @@ PART = pa.schema(
         ("practice", pa.bool_()),
         ("unknown", pa.int32()),
         ("malformed", pa.int32()),
+        ("risk", pa.list_(pa.string())),  # why a reviewer should look at it (review.sampling.FACTORS)
     ]
 )
 
@@ -160,6 +162,7 @@ def _image(
         "boxes": written.boxes,
         "unknown": written.cleaned.unknown,
         "malformed": written.cleaned.malformed,
+        "risk": factors(ds, written.cleaned, source.identities.names, written.boxes),
     }
 
 

@@ -25,6 +25,7 @@ REASONS: dict[str, str] = {
     "text_in_pixels": "Text is still readable in the pixels after cleaning.",
     "face": "A head could be drawn from the object, and the policy asks for quarantine then.",
     "residue": "A value of the source was found again in the output.",
+    "review": "A reviewer found a leak and withdrew the instance.",
     "unmatched": "The report, label or mask belongs to no study of the export.",
     "ambiguous": "Two reports or masks claim one study and differ.",
     "malformed": "The row or message is malformed.",

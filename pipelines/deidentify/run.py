@@ -15,7 +15,7 @@ from pipelines.deidentify.images import Job, clean_part, left_parts, part_table,
 from pipelines.deidentify.labels import LabelReader
 from pipelines.deidentify.masks import MaskReader
 from pipelines.deidentify.policy import load_policy
-from pipelines.deidentify.preview import write_previews
+from pipelines.deidentify.review.pack import write_pack
 from pipelines.deidentify.spec import Spec
 from pipelines.deidentify.studies import Studies
 from pipelines.deidentify.summary import Outputs, write_outputs
@@ -42,9 +42,9 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
         _require_images(job.root)
         rows = _images(job, listing, pool)
         outputs = _tables(job, listing, rows, pool)
+        write_pack(job, listing.parts, pool, run, spec.review)
     remove_half_written(run.root)
     drop_steps(run.root)
-    write_previews(job.root, rows, run)
     return write_outputs(job, outputs, run)
 
 

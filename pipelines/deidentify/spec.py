@@ -23,6 +23,8 @@ class Spec(Base):
     """Text file, one patient ID a line: dropped before anything is written, and counted."""
     aliases: Annotated[Path | None, Ref("internal")] = None
     """CSV file of merged patients: an old patient ID and the current one a row (deidentify/aliases.py)."""
+    review: int = Field(0, ge=0, le=5000)
+    """Instances drawn at random for review; 0 takes what the sampling plan asks for an export of this size."""
     workers: int = Field(0, ge=0)
     """Processes; 0 takes one per core. The output does not depend on it."""
     item_seconds: float = Field(ITEM_SECONDS, ge=1)

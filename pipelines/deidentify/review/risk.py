@@ -1,0 +1,44 @@
+"""Risk factors of one instance, noted while it is cleaned: cheap looks at what was there and what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pipelines.deidentify.values import LONG_TEXT
+from pipelines.deidentify.vocabulary import clinical_words, words
+from pipelines.scan.dicom import text
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from pipelines.deidentify.header import Cleaned
+
+# Modalities whose images often carry text (PS3.3 C.7.3.1.1.1), and every secondary capture (PS3.3 A.8).
+_MODALITIES = {"US", "XA", "RF", "SC", "OT", "ES", "XC", "GM", "SM", "DOC", "MG"}
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+FRAMES = 10
+
+
+def factors(before: Dataset, cleaned: Cleaned, names: Iterable[str], boxes: int) -> list[str]:
+    """Codes of sampling.FACTORS, sorted. `before` is the source, `names` are its persons as PN strings."""
+    claimed = text(before, "BurnedInAnnotation").upper()
+    tags = cleaned.ds.keys()
+    held = {
+        "disagreement": (claimed == "NO" and boxes > 0) or (claimed == "YES" and not boxes),
+        "text_blanked": boxes > 0,
+        "private_kept": any(tag >> 16 & 1 for tag in tags),
+        "risk_modality": text(before, "Modality").upper() in _MODALITIES
+        or text(before, "SOPClassUID").startswith(_SECONDARY_CAPTURE),
+        "malformed": cleaned.malformed > 0,
+        "free_text": any(_is_text(cleaned.ds, tag) for tag in tags),
+        "name_words": any(len(w) >= 3 and w in clinical_words() for name in names for w in words(name)),
+        "unknown": cleaned.unknown > 0,
+        "frames": (count := text(before, "NumberOfFrames")).isdecimal() and int(count) >= FRAMES,
+    }
+    return sorted(code for code, holds in held.items() if holds)
+
+
+def _is_text(ds: Dataset, tag: int) -> bool:
+    element = ds.get_item(tag)
+    return element is not None and element.VR in LONG_TEXT and bool(element.value)
