@@ -21,7 +21,7 @@ from pydicom.values import convert_SQ
 from pipelines.deidentify.identities import Identities
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.proof import Needles
-from pipelines.deidentify.table import Action, actions, dictionary_rules, identity_options, safe_private
+from pipelines.deidentify.table import Action, actions, dictionary_rules, identity_options, required, safe_private
 from pipelines.deidentify.values import (
     BULK,
     LONG_TEXT,
@@ -81,6 +81,7 @@ class HeaderCleaner:
         name = UID(text(ds, "SOPClassUID")).name
         enhanced = "Enhanced" in name or "Image Storage" not in name
         walk = _Walk(self, who, Needles(identities), actions(self.policy.options, enhanced))
+        walk.required = required(enhanced)
         walk.patient_id = text(ds, "PatientID")
         new = walk.result.ds = walk.dataset(ds)
         new.PatientName, new.PatientID, new.AccessionNumber = who.patient, who.patient, who.accession
@@ -98,6 +99,7 @@ class _Walk:
         self.retained = identity_options(cleaner.policy.options)
         self.rules = dictionary_rules()
         self.schemes = listed("coding_schemes")
+        self.required: frozenset[int] = frozenset()
         self.retaining = False
         self.result = Cleaned(Dataset())
         self.special: dict[int, Callable[[str], str | None]] = {
@@ -267,12 +269,13 @@ class _Walk:
     def _clean(self, element: DataElement) -> DataElement | None:
         if element.tag == TIMEZONE:
             return element if is_zone(element.value) else _with(element, None)
+        required = element.tag in self.required and not element.is_empty
         if element.VR in SHORT_TEXT:
-            return self._mapped(element, self._clinical_only)
+            return self._mapped(element, self._label if required else self._clinical_only)
         if element.VR == "CS":
-            return self._mapped(element, lambda value: value if is_term(value) else "")
+            return self._mapped(element, lambda value: value if is_term(value) else _ANONYMOUS * required)
         if element.VR in LONG_TEXT or element.VR == "AE" or element.VR in BULK:
-            return None
+            return self._dummy(element) if required else None
         return self._default(element)
 
     def _dummy(self, element: DataElement) -> DataElement | None:

@@ -132,18 +132,23 @@ def presets() -> list[str]:
 
 def load_policy(name: str) -> Policy:
     """A preset by name or a TOML file by path; BadInput names every mistake at once."""
+    values = read_policy(name)
+    if wrong := mistakes(values):
+        raise BadInput(f"The policy {Path(name).name} is not valid: {'; '.join(wrong)}.")
+    return Policy.model_validate(values)
+
+
+def read_policy(name: str) -> dict[str, Any]:
+    """The settings of a preset or a TOML file as they stand; BadInput when there is no such file or it is no TOML."""
     path = FOLDER / "policies" / f"{name}.toml" if name in presets() else Path(name)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError:
         raise BadInput(f"There is no policy '{path.name}'; choose {' or '.join(presets())} or a TOML file.") from None
     except UnicodeDecodeError:
         raise BadInput(f"The policy {path.name} is not valid TOML: it is not UTF-8; save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"The policy {path.name} is not valid TOML: {str(error).lower()}; correct it.") from None
-    if wrong := mistakes(values):
-        raise BadInput(f"The policy {path.name} is not valid: {'; '.join(wrong)}.")
-    return Policy.model_validate(values)
 
 
 def mistakes(values: dict[str, Any]) -> list[str]:

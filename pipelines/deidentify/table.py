@@ -115,6 +115,13 @@ def actions(options: Options, enhanced: bool) -> dict[int, Action]:
 
 
 @cache
+def required(enhanced: bool) -> frozenset[int]:
+    """Tags that the profile gives a dummy because their IOD wants a value: cleaned, they may not end up empty."""
+    compounds = _ENHANCED if enhanced else _CLASSIC
+    return frozenset(row.tag for row in rows() if compounds.get(row.basic, row.basic) == "D")
+
+
+@cache
 def identity_options(options: Options) -> frozenset[int]:
     """Tags whose value identifies a device or an institution and is kept because an option asks for it."""
     chosen = {"device": options.device, "institution": options.institution}
