@@ -29,5 +29,6 @@ REASONS: dict[str, str] = {
     "unmatched": "The report, label or mask belongs to no study of the export.",
     "ambiguous": "Two reports or masks claim one study and differ.",
     "malformed": "The row or message is malformed.",
+    "withdrawn": "The report was withdrawn or its order canceled.",
     "opted_out": "The patient objected to the use of the data.",
 }

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.deidentify.identities import REASONS
-from pipelines.deidentify.reports import hl7
-from pipelines.deidentify.reports.intake import Rejected, SourceReport, person, read_reports
+from pipelines.deidentify.reports.intake import Rejected, SourceReport, hl7, person, read_reports
 
 MESSAGE = (
     "MSH|^~\\&|RIS|HOSP|X|SITE|20190307104500||ORU^R01|1|P|2.5.1||||||UNICODE UTF-8\r"

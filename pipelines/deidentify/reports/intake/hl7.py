@@ -14,6 +14,15 @@ CHARSETS = {
     "8859/2": "iso8859_2",
     "8859/9": "iso8859_9",
     "8859/15": "iso8859_15",
+    "8859/5": "iso8859_5",
+    "8859/6": "iso8859_6",
+    "8859/7": "iso8859_7",
+    "8859/8": "iso8859_8",
+    "GB 18030-2000": "gb18030",
+    "BIG-5": "big5",
+    "KS X 1001": "euc_kr",
+    "ISO IR87": "iso2022_jp",
+    "UNICODE": "utf-8",
     "UNICODE UTF-8": "utf-8",
     "UNICODE UTF-16": "utf-16",
 }
@@ -119,6 +128,19 @@ def report_text(observations: list[Segment]) -> str:
             repetitions = obx.field(5).split(obx.message.repetition)
             lines += [obx.message.unescape(r) for r in repetitions]
     return "\n".join(lines).strip()
+
+
+def batch_trouble(data: bytes, messages: int) -> str:
+    """What is wrong with the envelope of a batch (HL7 v2.5.1, 2.10.3); empty when nothing is, or there is none."""
+    names = re.findall(rb"(?:^|[\r\n])(BHS|BTS)(\W[^\r\n]*)?", data.replace(b"\x0b", b"").removeprefix(b"\xef\xbb\xbf"))
+    opened = sum(name == b"BHS" for name, _ in names)
+    trailers = [rest for name, rest in names if name == b"BTS"]
+    if opened != len(trailers):
+        return f"the batch ends without its trailer; {messages} messages were found in it"
+    counts = [m[1] for rest in trailers if (m := re.match(rb"\W(\d+)", rest))]
+    if counts and len(counts) == len(trailers) and sum(map(int, counts)) != messages:
+        return f"the batch says it holds {sum(map(int, counts))} messages; {messages} were found"
+    return ""
 
 
 def _split(data: bytes) -> list[bytes]:

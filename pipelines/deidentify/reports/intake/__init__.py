@@ -1,0 +1,48 @@
+"""Reports as a hospital hands them over, in any of the usual forms. Nothing is skipped silently, nothing raises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pipelines.deidentify.reports.intake import clinical_document, fhir, messages, plain, tables
+from pipelines.deidentify.reports.intake.report import Rejected, SourceReport, person
+
+__all__ = ["Rejected", "SourceReport", "person", "read_reports"]
+
+# Suffix -> reader(source_id, path below the export, bytes, column mapping).
+READERS = {
+    ".csv": tables.read_csv,
+    ".tsv": tables.read_csv,
+    ".jsonl": tables.read_json_lines,
+    ".parquet": tables.read_parquet,
+    ".hl7": messages.read_messages,
+    ".txt": plain.read_text,
+    ".xml": clinical_document.read_cda,
+}
+
+
+def read_reports(
+    export: Path, files: Iterable[tuple[str, Path]], columns: Mapping[str, str] | None = None
+) -> Iterator[SourceReport | Rejected]:
+    """Every report of the files (source_id, path below `export`), in their order, or why there is none.
+
+    `columns` says which column of the site's tables holds what (tables.COLUMNS); what it does not name is found by
+    the names in use. FHIR files come last: their resources refer to each other across files.
+    """
+    later = []
+    for source_id, path in files:
+        if path.suffix.lower() in (".ndjson", ".json"):
+            later.append((source_id, path))
+            continue
+        try:
+            data = (export / path).read_bytes()
+        except OSError:
+            yield Rejected(source_id, "malformed", "the file cannot be read")
+            continue
+        if not data.strip(b"\0\r\n\t \x0b\x1c"):
+            yield Rejected(source_id, "empty", "")
+        else:
+            reader = READERS.get(path.suffix.lower(), messages.read_messages)
+            yield from reader(source_id, path, data, columns or {})
+    yield from fhir.read_bundles(export, later)

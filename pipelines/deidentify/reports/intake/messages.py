@@ -1,0 +1,136 @@
+"""Reports in HL7 v2 result messages: one report an accession number and message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pipelines.deidentify.identities import Identities
+from pipelines.deidentify.reports.dates import parse_any
+from pipelines.deidentify.reports.intake import hl7
+from pipelines.deidentify.reports.intake.report import Persons, Rejected, SourceReport, Status, problem, stamp
+
+STAFF_FIELDS = {"PV1": (7, 8, 9, 17, 52), "OBR": (16, 28), "ORC": (12,), "OBX": (16,)}
+READER_FIELDS = (32, 33, 34, 35)  # OBR, composite: name in the subcomponents of the first component
+# OBR-25 (table 0123) and, where it says nothing of the report as a whole, OBX-11 (table 0085).
+RESULT_STATUS = {
+    "P": Status.PRELIMINARY, "R": Status.PRELIMINARY, "I": Status.PRELIMINARY, "S": Status.PRELIMINARY,
+    "F": Status.FINAL, "C": Status.CORRECTED, "X": Status.WITHDRAWN,
+}  # fmt: skip
+OBSERVATION_STATUS = {"F": Status.FINAL, "C": Status.CORRECTED, "P": Status.PRELIMINARY, "R": Status.PRELIMINARY}
+WITHDRAWN = frozenset("DXW")  # OBX-11: deleted, cannot be obtained, posted as wrong
+ORDER_CANCELED = frozenset({"CA", "OC", "CR"})  # ORC-1, table 0119
+ADDENDUM = "ADT"  # suffix of OBX-3.1, as 71045&ADT
+
+
+def read_messages(
+    source_id: str, _: Path, data: bytes, columns: Mapping[str, str]
+) -> Iterator[SourceReport | Rejected]:
+    """The reports of a file of messages; a message that was cut off, or a batch without its trailer, is said."""
+    count = 0
+    for count, message in enumerate(hl7.parse(data), 1):
+        if not message.whole:
+            yield Rejected(source_id, "malformed", f"message {count} is cut off")
+            continue
+        groups = _observation_groups(message)
+        if not groups:
+            yield Rejected(source_id, "malformed", f"message {count} holds no result")
+        for request, observations in groups:
+            yield _report(source_id, message, request, observations, f"message {count}")
+    if not count:
+        yield Rejected(source_id, "malformed", "no HL7 message")
+    elif trouble := hl7.batch_trouble(data, count):
+        yield Rejected(source_id, "malformed", trouble)
+
+
+def _observation_groups(message: hl7.Message) -> list[tuple[hl7.Segment, list[hl7.Segment]]]:
+    """Each OBR with its OBX; OBR of one accession number are one report."""
+    groups: list[tuple[hl7.Segment, list[hl7.Segment]]] = []
+    for segment in message.segments:
+        if segment.name == "OBR":
+            if not groups or _accession(groups[-1][0]) != _accession(segment):
+                groups.append((segment, []))
+        elif segment.name == "OBX" and groups:
+            groups[-1][1].append(segment)
+    return groups
+
+
+def _accession(request: hl7.Segment) -> str:
+    """Filler order number, else placer order number, else placer field 1 (IHE RAD TF-2)."""
+    values = [(request.repetitions(n) or [[""]])[0][0].strip() for n in (3, 2, 18)]
+    return next((v for v in values if v), "")
+
+
+def _report(
+    source_id: str, message: hl7.Message, request: hl7.Segment, observations: list[hl7.Segment], where: str
+) -> SourceReport | Rejected:
+    said = [o for o in observations if o.field(hl7.STATUS).strip() not in WITHDRAWN]
+    status = _status(message, request, said)
+    if observations and not said:
+        status = Status.WITHDRAWN
+    accession, study_uid = _accession(request), _study_uid(message)
+    text = hl7.report_text(observations if status is Status.WITHDRAWN else said)
+    if trouble := problem((accession, study_uid), text):
+        return Rejected(source_id, "malformed", f"{where}: {trouble}")
+    pid = next(iter(message.all("PID")), None)
+    first = (pid.repetitions(3) if pid else [])[:1] or [[""]]
+    sent = message.all("MSH")[0].field(7)
+    return SourceReport(
+        source_id,
+        accession,
+        first[0][0].strip(),
+        first[0][3].strip() if len(first[0]) > 3 else "",
+        parse_any(request.field(7)[:8]) or parse_any(sent[:8]),
+        text,
+        _identities(message, accession),
+        study_uid=study_uid,
+        status=status,
+        written=stamp(request.field(22)) or stamp(sent),
+        encoding=message.charset,
+    )
+
+
+def _status(message: hl7.Message, request: hl7.Segment, observations: list[hl7.Segment]) -> Status:
+    orders = {o.field(1).strip() for o in message.all("ORC")}
+    result = RESULT_STATUS.get(request.field(25).strip(), Status.UNKNOWN)
+    if result is Status.WITHDRAWN or orders & ORDER_CANCELED:
+        return Status.WITHDRAWN
+    codes = [o.field(3).split(message.component)[0].split(message.subcomponent) for o in observations]
+    if codes and all(ADDENDUM in code[1:] for code in codes):
+        return Status.ADDENDUM
+    lines = {OBSERVATION_STATUS.get(o.field(hl7.STATUS).strip(), Status.UNKNOWN) for o in observations}
+    if Status.CORRECTED in lines:
+        return Status.CORRECTED
+    return result or next(iter(lines - {Status.UNKNOWN}), Status.UNKNOWN)
+
+
+def _study_uid(message: hl7.Message) -> str:
+    """The StudyInstanceUID where the message names one: ZDS-1 (IHE RAD TF-2 4.4.4.1.2.5), else IPC-3 (HL7 v2.5.1)."""
+    for name, number in (("ZDS", 1), ("IPC", 3)):
+        for segment in message.all(name):
+            if value := (segment.repetitions(number) or [[""]])[0][0].strip():
+                return value
+    return ""
+
+
+def _identities(message: hl7.Message, accession: str) -> Identities:
+    who = Persons(ids={accession}, uids={_study_uid(message)})
+    for pid in message.all("PID"):
+        who.names |= {"^".join(r[:5]) for n in (5, 6, 9) for r in pid.repetitions(n)}
+        who.ids |= {r[0].strip() for n in (2, 3, 4, 18, 19) for r in pid.repetitions(n)}
+        who.phones |= {r[0].strip() for n in (13, 14) for r in pid.repetitions(n)}
+        who.addresses |= {", ".join(c for c in r[:5] if c) for r in pid.repetitions(11)}
+        who.dates.add(parse_any(pid.field(7)[:8]))
+    for kin in message.all("NK1"):
+        who.names |= {"^".join(r[:5]) for r in kin.repetitions(2)}
+        who.phones |= {r[0].strip() for r in kin.repetitions(5)}
+    for name, numbers in STAFF_FIELDS.items():
+        for segment in message.all(name):
+            who.names |= {"^".join(r[1:4]) for n in numbers for r in segment.repetitions(n) if len(r) > 1}
+    for segment in message.all("OBR"):
+        who.ids |= {r[0].strip() for n in (2, 3) for r in segment.repetitions(n)}
+        who.dates |= {parse_any(segment.field(n)[:8]) for n in (6, 7, 8, 22)}
+        for number in READER_FIELDS:
+            parts = segment.field(number).split(message.component)[0].split(message.subcomponent)
+            who.names.add("^".join(message.unescape(p) for p in parts[1:4]))
+    return who.identities()

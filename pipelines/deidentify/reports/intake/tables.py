@@ -1,0 +1,223 @@
+"""Reports in tables: CSV and TSV, JSON lines, Parquet; one report a row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.deidentify.reports.dates import parse_any
+from pipelines.deidentify.reports.intake.report import (
+    Persons,
+    Rejected,
+    SourceReport,
+    Status,
+    decode_text,
+    named,
+    person,
+    problem,
+    stamp,
+)
+
+# Column names in use, by what they hold; compared without case, spaces and punctuation.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "accession": ("accession", "accessionnumber", "accessionno", "acc", "ordernumber", "examid"),
+    "study_uid": ("studyinstanceuid", "studyuid", "studyinstance", "suid"),
+    "patient_id": ("patientid", "mrn", "patientmrn", "medicalrecordnumber", "pid", "subjectid"),
+    "issuer": ("issuer", "issuerofpatientid", "assigningauthority"),
+    "name": ("name", "patientname", "patient"),
+    "date": ("ordered", "studydate", "examdate", "date", "performed", "ordereddate"),
+    "birth": ("dob", "birthdate", "dateofbirth", "patientbirthdate"),
+    "signed": ("signed", "signeddate", "reportdate", "dictated", "finalized"),
+    "status": ("status", "reportstatus", "resultstatus"),
+    "staff": ("radiologist", "physician", "referringphysician", "author", "signedby", "reader", "orderingphysician"),
+    "phone": ("phone", "telephone", "patientphone"),
+    "address": ("address", "patientaddress"),
+    "institution": ("institution", "hospital", "facility", "site", "institutionname"),
+    "text": ("text", "report", "reporttext", "body", "narrative", "content"),
+    "findings": ("findings",),
+    "impression": ("impression", "conclusion"),
+}
+_KEYS = ("accession", "study_uid", "patient_id")
+_STATUS = {
+    "p": Status.PRELIMINARY, "preliminary": Status.PRELIMINARY, "prelim": Status.PRELIMINARY,
+    "draft": Status.PRELIMINARY,
+    "f": Status.FINAL, "final": Status.FINAL, "signed": Status.FINAL,
+    "c": Status.CORRECTED, "corrected": Status.CORRECTED, "amended": Status.CORRECTED, "revised": Status.CORRECTED,
+    "a": Status.ADDENDUM, "addendum": Status.ADDENDUM, "addended": Status.CORRECTED,
+    "x": Status.WITHDRAWN, "cancelled": Status.WITHDRAWN, "canceled": Status.WITHDRAWN, "withdrawn": Status.WITHDRAWN,
+}  # fmt: skip
+Item = SourceReport | Rejected
+
+
+def read_csv(source_id: str, _: Path, data: bytes, columns: Mapping[str, str]) -> Iterator[Item]:
+    """Rows of a CSV or TSV file with a header line; the delimiter is the one its header uses most."""
+    text, charsets = decode_text(data)
+    lines = list(io.StringIO(text.replace("\0", ""), newline=""))
+    charsets = charsets if len(charsets) >= len(lines) else charsets[:1] * len(lines)
+    header: dict[str, int] | None = None
+    width = 0
+    for start, end, row in _records(lines):
+        if row is None:
+            yield Rejected(source_id, "malformed", f"quoting is broken in the row that begins on line {start + 1}")
+        elif header is None:
+            header, width = find_columns(row, columns), len(row)
+            if lack := missing(header):
+                yield Rejected(source_id, "malformed", lack)
+                return
+        elif len(row) != width:
+            yield Rejected(source_id, "malformed", f"line {start + 1} has {len(row)} cells of {width}")
+        else:
+            cells = {name: row[i].strip() for name, i in header.items()}
+            yield report(source_id, cells, f"line {start + 1}", named(charsets, start, end))
+
+
+def _records(lines: list[str]) -> Iterator[tuple[int, int, list[str] | None]]:
+    """(first line, line after the last, cells) of each row that is not blank; None for cells whose quoting is broken.
+
+    A quote that is never closed swallows the rows behind it. So after a broken row, or one of several lines that has
+    not as many cells as the header, reading begins again on its second line: no row is lost to its neighbour.
+    """
+    csv.field_size_limit(max(sum(map(len, lines)), 1 << 17) + 1)
+    delimiter = max(",;\t|", key=(lines or [""])[0].count)
+    at, width = 0, 0
+    while at < len(lines):
+        reader = csv.reader(islice(lines, at, None), delimiter=delimiter, strict=True)
+        start = at
+        try:
+            for row in reader:
+                end = at + reader.line_num
+                if any(cell.strip() for cell in row):
+                    yield start, end, row
+                    width = width or len(row)
+                    if len(row) != width and end - start > 1:
+                        end = start + 1
+                        break
+                start = end
+            else:
+                return
+            at = end
+        except csv.Error:
+            yield start, start + 1, None
+            at = start + 1
+
+
+def read_json_lines(source_id: str, _: Path, data: bytes, columns: Mapping[str, str]) -> Iterator[Item]:
+    """One JSON object a line; null and absent values are empty."""
+    text, charsets = decode_text(data)
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip("\0\r\t "):
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            yield Rejected(source_id, "malformed", f"line {number} is no JSON")
+            continue
+        if not isinstance(row, dict):
+            yield Rejected(source_id, "malformed", f"line {number} is no JSON object")
+            continue
+        yield _mapped(source_id, row, columns, f"line {number}", charsets[number - 1])
+
+
+def read_parquet(source_id: str, _: Path, data: bytes, columns: Mapping[str, str]) -> Iterator[Item]:
+    """Rows of a Parquet table, read in batches."""
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data))
+        number = 0
+        for batch in table.iter_batches(1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield _mapped(source_id, row, columns, f"row {number}", "utf-8")
+    except (pa.ArrowInvalid, pa.ArrowException, OSError):
+        yield Rejected(source_id, "malformed", "the Parquet file is damaged or cut off")
+
+
+def find_columns(row: list[str], columns: Mapping[str, str]) -> dict[str, int]:
+    """What each column holds -> its number: as the site says, else the first one with a name in use."""
+    plain = [_plain(cell) for cell in row]
+    found = {}
+    for name, known in COLUMNS.items():
+        wanted = (_plain(columns[name]),) if name in columns else known
+        if match := next((w for w in wanted if w in plain), None):
+            found[name] = plain.index(match)
+    return found
+
+
+def missing(header: Mapping[str, int]) -> str:
+    """Why a table with these columns holds no reports; empty when it can."""
+    texts = {"text", "findings", "impression"}
+    if header.keys() & set(_KEYS) and header.keys() & texts:
+        return ""
+    return "the table needs the columns accession and text"
+
+
+def report(source_id: str, cells: Mapping[str, str], where: str, encoding: str) -> Item:
+    """One row as a report; `cells` are named as in COLUMNS."""
+
+    def get(name: str) -> str:
+        return cells.get(name, "")
+
+    text = get("text") or _sections(get("findings"), get("impression"))
+    by_date = get("patient_id") if parse_any(get("date")) else ""
+    if trouble := problem((get("accession"), get("study_uid"), by_date), text):
+        return Rejected(source_id, "malformed", f"{where}: {trouble}")
+    who = Persons(
+        names={person(get(k)) for k in ("name", "staff")},
+        ids={get("accession"), get("patient_id")},
+        dates={parse_any(get(k)) for k in ("date", "signed", "birth")},
+        phones={get("phone")},
+        addresses={get("address")},
+        institutions={get("institution")},
+        uids={get("study_uid")},
+    )
+    return SourceReport(
+        source_id,
+        get("accession"),
+        get("patient_id"),
+        get("issuer"),
+        parse_any(get("date")),
+        text,
+        who.identities(),
+        study_uid=get("study_uid"),
+        status=_STATUS.get(get("status").lower(), Status.UNKNOWN),
+        written=stamp(get("signed")),
+        encoding=encoding,
+    )
+
+
+def _mapped(source_id: str, row: dict[str, Any], columns: Mapping[str, str], where: str, encoding: str) -> Item:
+    keys = list(map(str, row))
+    header = find_columns(keys, columns)
+    if lack := missing(header):
+        return Rejected(source_id, "malformed", f"{where}: {lack}")
+    values = list(row.values())
+    return report(source_id, {name: _text(values[i]) for name, i in header.items()}, where, encoding)
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, (dict, list)):
+        return ""
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return decode_text(value)[0].strip()
+    # A number that a spreadsheet made of an accession number has lost nothing but its form.
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def _sections(findings: str, impression: str) -> str:
+    parts = (("FINDINGS", findings), ("IMPRESSION", impression))
+    return "\n\n".join(f"{heading}: {body}" for heading, body in parts if body)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).lower()
