@@ -121,6 +121,7 @@ def scrub_chunk(chunk: Chunk, watch: Watch) -> None:
 
 def _join(reports: Iterable[Any], studies: Studies, secret: DerivationSecret, texts: Texts) -> list[Joined]:
     from pipelines.deidentify.reports.intake import SourceReport
+    from pipelines.deidentify.reports.intake.assemble import assemble
 
     by_accession: dict[str, list[SourceReport]] = {}
     for report in reports:
@@ -131,20 +132,15 @@ def _join(reports: Iterable[Any], studies: Studies, secret: DerivationSecret, te
     joined = []
     for accession, same in sorted(by_accession.items()):
         try:
-            same.sort(key=lambda r: r.source_id)
             study = studies.join(accession)
-            if len({r.text for r in same}) > 1:
-                raise Quarantine("ambiguous", "two reports of one study differ")
+            made = assemble(same)
         except Quarantine as verdict:
             texts.rejected += [(r.source_id, verdict) for r in same]
             continue
-        texts.duplicates += len(same) - 1
-        texts.used.update(r.source_id for r in same[1:])
-        first = same[0]
-        own = Identities()
-        for report in same:
-            own |= report.identities
-        identities = own | studies.identities[accession]
+        texts.duplicates += len(made.replaced)
+        texts.used.update(r.source_id for r in same if r.source_id != made.report.source_id)
+        identities = made.report.identities | studies.identities[accession]
+        first = made.report
         patient, uid = min(study.patients), min(study.studies)
         joined.append(Joined(first.source_id, accession, patient, uid, _day(first.date), first.text, identities))
     return joined

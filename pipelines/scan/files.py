@@ -47,16 +47,27 @@ def inside(export: Path, path: Path) -> bool:
         return False
 
 
+_REPORT_TABLES = tuple(f"reports{suffix}" for suffix in (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"))
+_REPORT_FILES = (".hl7", ".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xml")
+
+
 def table_kind(relative: str) -> str | None:
-    """`report`, `label` or `mask` by the agreed top-level places; None for everything that must prove to be DICOM."""
+    """`report`, `label` or `mask` by the agreed top-level places; None for everything that must prove to be DICOM.
+
+    Reports lie in `reports.*` (a table), `hl7/*.hl7`, `fhir/*.ndjson`, or in `reports/` in any form that intake reads.
+    """
     match PurePosixPath(relative.lower()).parts:
-        case ("reports.csv",):
+        case (name,) if name in _REPORT_TABLES:
             return "report"
         case ("labels.csv",):
             return "label"
         case ("lines.jsonl",):
             return "mask"
-        case ("hl7", name) if name.endswith(".hl7"):
+        case ("hl7", *_, name) if name.endswith(".hl7"):
+            return "report"
+        case ("fhir", *_, name) if name.endswith((".ndjson", ".json")):
+            return "report"
+        case ("reports", *_, name) if name.endswith(_REPORT_FILES):
             return "report"
         case ("lung_masks", name) | ("masks", _, name) if name.endswith(".png"):
             return "mask"

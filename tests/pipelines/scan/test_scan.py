@@ -14,6 +14,7 @@ from pipelines.deidentify.vault import resolve_sources
 from pipelines.keys import DerivationSecret, create_vault_key, load_vault_key
 from pipelines.scan import inventory, listing
 from pipelines.scan.dicom import read_object, require_image
+from pipelines.scan.files import table_kind
 from pipelines.scan.inventory import INVENTORY, decide
 from tests.dicoms import as_bytes, canary, instance, without_preamble, write_export
 
@@ -190,3 +191,21 @@ def test_a_run_killed_before_its_chunks_were_dropped_ends_as_any_other(tmp_path:
     assert scan(export, keys, out) is Outcome.DONE
     assert not (out / "vault" / "steps").exists()
     assert {p.relative_to(out): p.read_bytes() for p in (out / "inventory").rglob("*") if p.is_file()} == whole
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("reports.csv", "report"),
+        ("Reports.JSONL", "report"),
+        ("hl7/2019/a.hl7", "report"),
+        ("fhir/DiagnosticReport.ndjson", "report"),
+        ("reports/ACC1.txt", "report"),
+        ("reports/old/b.xml", "report"),
+        ("reports/scan.dcm", None),
+        ("notes.txt", None),
+        ("DICOM/reports.csv", None),
+    ],
+)
+def test_reports_are_known_by_their_place(path, kind):
+    assert table_kind(path) == kind
