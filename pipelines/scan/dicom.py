@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pydicom
-from pydicom import config
+from pydicom import charset, config
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
     UID,
@@ -24,6 +24,7 @@ from pydicom.uid import (
 from pipelines.deidentify.aliases import NO_ALIASES, Aliases
 from pipelines.deidentify.identities import Quarantine
 from pipelines.keys import DerivationSecret
+from pipelines.scan.charset import settle_charset
 
 PIXEL_DATA = 0x7FE00010
 _UID = re.compile(r"[0-9.]{3,64}")
@@ -45,6 +46,8 @@ def configure_pydicom() -> None:
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     config.settings.reading_validation_mode = config.IGNORE
     config.settings.writing_validation_mode = config.IGNORE
+    # pydicom leaves the escape sequences of ISO 2022 IR 58 to a codec of Python that lets them stand in the name.
+    charset.handled_encodings = tuple(e for e in charset.handled_encodings if e != "iso_ir_58")
 
 
 def read_object(raw: bytes) -> FileDataset:
@@ -58,6 +61,7 @@ def read_object(raw: bytes) -> FileDataset:
     part10 = raw[128:132] == b"DICM"
     try:
         ds = pydicom.dcmread(io.BytesIO(raw), force=True)
+        settle_charset(ds)
         sane = _is_uid(ds.get("SOPClassUID")) and _is_uid(ds.get("SOPInstanceUID"))
         directory = "DirectoryRecordSequence" in ds
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything, RecursionError included
