@@ -5,6 +5,8 @@ Every text column holds pseudonyms only; nothing here names a person, a path of 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,41 @@ def write_table(path: Path, rows: list[dict[str, Any]] | pa.Table, schema: pa.Sc
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=schema)
     with atomic(path) as temporary:
         pq.write_table(table.cast(schema), temporary, compression="zstd")
+
+
+class TableWriter:
+    """A table written piece by piece: the same rows give the same bytes, in whatever pieces they come."""
+
+    ROW_GROUP = 65536
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self.schema, self.rows = schema, 0
+        self._writer, self._waiting, self._held = writer, [schema.empty_table()], 0
+
+    def add(self, rows: list[dict[str, Any]] | pa.Table) -> None:
+        """Append rows."""
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=self.schema)
+        self._waiting.append(table.cast(self.schema))
+        self._held += table.num_rows
+        self.rows += table.num_rows
+        self.flush(self.ROW_GROUP)
+
+    def flush(self, least: int = 1) -> None:
+        """Write row groups as long as so many rows wait."""
+        while self._held >= least:
+            table = pa.concat_tables(self._waiting)
+            self._writer.write_table(table.slice(0, self.ROW_GROUP).combine_chunks(), self.ROW_GROUP)
+            rest = table.slice(self.ROW_GROUP)
+            self._waiting, self._held = [rest], rest.num_rows
+
+
+@contextlib.contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+    """Write a table too large to be held, atomically."""
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+        writer = TableWriter(file, schema)
+        yield writer
+        writer.flush()
 
 
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipelines.deidentify.aliases import load_aliases
-from pipelines.deidentify.identities import Identities, Quarantine
+from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.instance import InstanceCleaner, Source, Written
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.review.risk import factors
+from pipelines.deidentify.studies import Studies, identities_from_json, identities_to_json
 from pipelines.deidentify.vault import CROSSWALK, SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Watch
@@ -101,21 +101,18 @@ def clean_part(part: Part, watch: Watch) -> None:
         rows.append(row)
     for path in {*stored, *(p.parent for p in stored)}:
         _sync(path)
+    private.opted_out.sort()
     seal(job.root / "vault" / CROSSWALK / f"{part_name(part.number)}.vault", asdict(private), job.vault_key)
     shutil.rmtree(scratch)
     write_table(part_table(job.root, part.number), sorted(rows, key=lambda r: r["source_id"]), PART)
 
 
-def study_identities(root: Path, parts: int, vault_key: bytes) -> tuple[dict[str, Identities], set[str]]:
-    """Identities by accession pseudonym over all partitions, and the accessions of patients who objected."""
-    found: dict[str, Identities] = {}
-    opted_out: set[str] = set()
-    for number in range(parts):
-        private = unseal(root / "vault" / CROSSWALK / f"{part_name(number)}.vault", vault_key)
-        opted_out.update(private["opted_out"])
-        for accession, values in private["studies"].items():
-            found[accession] = found.get(accession, Identities()) | _identities(values)
-    return found, opted_out
+def studies_of_part(job: Job, number: int) -> Studies:
+    """The studies of a finished part, with what identifies their patients."""
+    private = unseal(job.root / "vault" / CROSSWALK / f"{part_name(number)}.vault", job.vault_key)
+    rows = pq.read_table(part_table(job.root, number)).to_pylist()
+    identities = {accession: identities_from_json(values) for accession, values in private["studies"].items()}
+    return Studies(rows, identities, set(private["opted_out"]))
 
 
 def _manifest_row(entry: dict[str, Any], policy: Policy) -> dict[str, Any]:
@@ -206,15 +203,10 @@ def _remember(private: _Private, source: Source, name: str, secret: DerivationSe
     known = private.patients.setdefault(who.patient, patient)
     known["names"] = sorted({*known["names"], name} - {""})
     private.accessions[who.accession] = source.accession
-    values = {k: sorted(map(str, v)) for k, v in asdict(source.identities).items()}
+    values = identities_to_json(source.identities)
     study = private.studies.setdefault(who.accession, {})
     for kind, found in values.items():
         study[kind] = sorted({*study.get(kind, ()), *found})
-
-
-def _identities(values: dict[str, list[str]]) -> Identities:
-    dates = frozenset(date.fromisoformat(d) for d in values.pop("dates", ()))
-    return Identities(**{k: frozenset(v) for k, v in values.items()}, dates=dates)
 
 
 @lru_cache(maxsize=2)
@@ -225,8 +217,3 @@ def _cleaner(
     from pipelines.deidentify.pixels import PixelCleaner
 
     return InstanceCleaner(policy, secret, PixelCleaner(policy.pixels.mode), issuer, opt_out, load_aliases(aliases))
-
-
-def left_parts(job: Job, parts: int) -> Iterator[Part]:
-    """Partitions that are not finished yet."""
-    return (Part(n, job) for n in range(parts) if not part_table(job.root, n).exists())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +32,35 @@ class LabelReader:
 
     def __init__(self, studies: Studies, secret: DerivationSecret) -> None:
         self.studies, self.secret = studies, secret
+        self.table: dict[tuple[str, str], dict[str, Any]] = {}
         self.rejected: list[tuple[str, Quarantine]] = []
         self.used: set[str] = set()
 
-    def read(self, files: Iterable[tuple[str, Path]]) -> list[dict[str, Any]]:
-        """All label rows of (source_id, path) files, sorted. BadInput when no row fits a study of the export."""
-        table: dict[tuple[str, str], dict[str, Any]] = {}
-        for source_id, path in files:
-            records = list(_records(path))
-            names = sorted({n for r in records for n in _positives(r)} & set(_permitted(records)))
-            matched = 0
-            for record in records:
-                try:
-                    rows = self._rows(record, names)
-                except Quarantine as verdict:
-                    self.rejected.append((source_id, verdict))
-                    matched += verdict.reason == "opted_out"
-                    continue
-                matched += 1
-                self.used.add(source_id)
-                for row in rows:
-                    self._add(table, row, source_id)
-            if records and not matched:
-                raise BadInput("No row of labels.csv names an accession number of this export; check the label file.")
-        return [table[key] for key in sorted(table)]
+    def add(self, source_id: str, record: dict[str, str], terms: list[str]) -> None:
+        """Take one record; `terms` are the labels that its file uses (plain_terms)."""
+        try:
+            rows = self._rows(record, terms)
+        except Quarantine as verdict:
+            self.rejected.append((source_id, verdict))
+            return
+        self.used.add(source_id)
+        for row in rows:
+            self._add(row, source_id)
 
-    def _rows(self, record: dict[str, str], names: list[str]) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
+        """All label rows, by accession number and label."""
+        return [self.table[key] for key in sorted(self.table)]
+
+    def _rows(self, record: dict[str, str], terms: list[str]) -> list[dict[str, Any]]:
         accession = self.secret.accession(record.get("accession") or "")
         study = self.studies.join(accession)
         patient = next(iter(study.patients))
         values: dict[str, int] = {}
         if positives := _positives(record):
             needles = Needles(self.studies.identities[accession])
-            if any(needles.in_text(name) == "value" for name in positives) or not positives <= set(names):
+            if any(needles.in_text(name) == "value" for name in positives) or not positives <= set(terms):
                 raise Quarantine("malformed", "a label is no plain term")
-            values = {name: int(name in positives) for name in names}
+            values = {name: int(name in positives) for name in terms}
         for column, label in LINE_COLUMNS.items():
             answer = (record.get(column) or "").strip().upper()
             if answer and answer not in _VALUES:
@@ -76,16 +70,17 @@ class LabelReader:
         row = {"accession": accession, "patient": patient, "source": "labels.csv"}
         return [{**row, "label": label, "value": value} for label, value in values.items()]
 
-    def _add(self, table: dict[tuple[str, str], dict[str, Any]], row: dict[str, Any], source_id: str) -> None:
+    def _add(self, row: dict[str, Any], source_id: str) -> None:
         """Two rows of one study that disagree leave the label uncertain."""
-        key = (row["accession"], row["label"])
+        table, key = self.table, (row["accession"], row["label"])
         if key in table and table[key]["value"] != row["value"]:
             self.rejected.append((source_id, Quarantine("ambiguous", "two rows of one study disagree")))
             row = {**row, "value": -1}
         table[key] = row
 
 
-def _records(path: Path) -> Iterator[dict[str, str]]:
+def records(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a label file, one at a time. BadInput when it is none."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as f:
             reader = csv.DictReader(f)
@@ -100,8 +95,7 @@ def _positives(record: dict[str, str]) -> set[str]:
     return {name.strip() for name in (record.get("labels") or "").split("|")} - {""}
 
 
-def _permitted(records: list[dict[str, str]]) -> Iterator[str]:
-    for record in records:
-        for name in _positives(record):
-            if _NAME.fullmatch(name) and not _LONG_NUMBER.search(name):
-                yield name
+def plain_terms(path: Path) -> list[str]:
+    """The labels that any row of a file names, what is no plain term aside."""
+    named = {name for record in records(path) for name in _positives(record)}
+    return sorted(name for name in named if _NAME.fullmatch(name) and not _LONG_NUMBER.search(name))

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,18 +31,24 @@ class MaskReader:
         self.rejected: list[tuple[str, Quarantine]] = []
         self.used: set[str] = set()
 
-    def read(self, files: Iterable[tuple[str, str, Path]]) -> list[dict[str, Any]]:
-        """Rows of tables.MASKS for files given as (source_id, relative path, path), sorted."""
-        for source_id, relative, path in files:
-            try:
-                if relative.lower().endswith(".png"):
-                    self._mask(PurePosixPath(relative), path)
-                    self.used.add(source_id)
-                else:
-                    self._lines(source_id, path)
-            except Quarantine as verdict:
-                self.rejected.append((source_id, verdict))
+    def add_mask(self, source_id: str, relative: str, path: Path) -> None:
+        """Take one mask image; `relative` is its path in the export."""
+        self._take(source_id, lambda: self._mask(PurePosixPath(relative), path))
+
+    def add_line(self, source_id: str, line: str) -> None:
+        """Take one line of lines.jsonl."""
+        self._take(source_id, lambda: self._line(line))
+
+    def table(self) -> list[dict[str, Any]]:
+        """Rows of tables.MASKS, by accession number and structure."""
         return [self.rows[key] for key in sorted(self.rows)]
+
+    def _take(self, source_id: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+            self.used.add(source_id)
+        except Quarantine as verdict:
+            self.rejected.append((source_id, verdict))
 
     def _mask(self, relative: PurePosixPath, path: Path) -> None:
         structure = "lung" if relative.parts[0].lower() == "lung_masks" else _structure(relative.parts[1])
@@ -58,27 +64,13 @@ class MaskReader:
         write_atomic(self.root / output, data)
         row |= {"output": output, "sha256": digest}
 
-    def _lines(self, source_id: str, path: Path) -> None:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            raise Quarantine("malformed", "lines.jsonl is not UTF-8 text") from None
-        for line in lines:
-            if not line.strip():
-                continue
-            try:
-                self._line(line)
-                self.used.add(source_id)
-            except Quarantine as verdict:
-                self.rejected.append((source_id, verdict))
-
     def _line(self, line: str) -> None:
         try:
             record = json.loads(line)
             structure = _structure(record["structure"])
             points = [float(v) for point in record["points"] for v in point]
             accession, position = self.secret.accession(str(record["accession"])), record.get("position")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise Quarantine("malformed", "a line of lines.jsonl") from None
         if len(points) % 2 or len(points) < 4 or (position is not None and position not in POSITIONS):
             raise Quarantine("malformed", "a line of lines.jsonl")
@@ -89,7 +81,30 @@ class MaskReader:
         patient = next(iter(study.patients))
         row: dict[str, Any] = {"accession": accession, "patient": patient, "structure": structure}
         row |= dict.fromkeys(("output", "sha256", "points", "position"))
-        return self.rows.setdefault((structure, accession), row)
+        return self.rows.setdefault((accession, structure), row)
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The lines of lines.jsonl; raises Quarantine when it is no text."""
+    try:
+        with path.open(encoding="utf-8") as f:
+            yield from (line for line in f if line.strip())
+    except (OSError, UnicodeDecodeError):
+        raise Quarantine("malformed", "lines.jsonl is not UTF-8 text") from None
+
+
+def accession_of_mask(relative: str) -> str:
+    """The accession number in a mask's file name."""
+    return PurePosixPath(relative).stem
+
+
+def accession_of_line(line: str) -> str:
+    """The accession number in a line of lines.jsonl; an empty one where there is none, which joins nothing."""
+    try:
+        record = json.loads(line)
+        return str(record["accession"]) if isinstance(record, dict) else ""
+    except (ValueError, KeyError, RecursionError):
+        return ""
 
 
 def _structure(name: str) -> str:

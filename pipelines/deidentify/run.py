@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,15 @@ import pyarrow.parquet as pq
 
 from pipelines.contract import BadInput, RunFolder, read_json, write_atomic
 from pipelines.deidentify.aliases import aliases_digest, load_aliases
-from pipelines.deidentify.images import Job, clean_part, left_parts, part_table, study_identities
-from pipelines.deidentify.labels import LabelReader
-from pipelines.deidentify.masks import MaskReader
+from pipelines.deidentify.images import Job, Part, clean_part, part_table
+from pipelines.deidentify.intake import parts_with_tables, take_in
 from pipelines.deidentify.policy import load_policy
 from pipelines.deidentify.review.pack import write_pack
 from pipelines.deidentify.spec import Spec
-from pipelines.deidentify.studies import Studies
-from pipelines.deidentify.summary import Outputs, write_outputs
-from pipelines.deidentify.texts import scrub_reports
-from pipelines.deidentify.vault import resolve_sources
+from pipelines.deidentify.summary import bring_together, drop_spread, write_outputs
+from pipelines.deidentify.texts import JoinedPart, join_part, piece
 from pipelines.keys import DerivationSecret, load_vault_key
-from pipelines.parallel import Pool, Progress
+from pipelines.parallel import Pool
 from pipelines.phases import Crew
 from pipelines.scan.dicom import configure_pydicom
 from pipelines.scan.files import remove_half_written, require_apart
@@ -37,15 +35,19 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     remove_half_written(run.root)
     _require_same(job)
     with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
+        crew = Crew(pool)
         source = Source(job.export, job.root, job.secret, job.vault_key, job.issuer, job.aliases)
-        listing = scan_export(source, Crew(pool))
+        listing = scan_export(source, crew)
         _require_images(job.root)
-        rows = _images(job, listing, pool)
-        outputs = _tables(job, listing, rows, pool)
+        take_in(job, listing, crew)
+        _clean(job, listing, crew)
+        _join(job, listing, crew)
+        bring_together(job, listing, crew)
         write_pack(job, listing.parts, pool, run, spec.review)
     remove_half_written(run.root)
-    drop_steps(run.root)
-    return write_outputs(job, outputs, run)
+    result = write_outputs(job, listing, run)
+    _drop_steps(run.root)
+    return result
 
 
 def _job(spec: Spec, root: Path) -> Job:
@@ -91,34 +93,25 @@ def _require_images(root: Path) -> None:
         raise BadInput("The export holds no readable DICOM image; check that the folder is the right one.")
 
 
-def _images(job: Job, listing: Listing, pool: Pool) -> list[dict[str, Any]]:
-    left = list(left_parts(job, listing.parts))
-    finished = [n for n in range(listing.parts) if part_table(job.root, n).exists()]
-    done = sum(pq.read_metadata(part_table(job.root, n)).num_rows for n in finished)
-    for _ in pool.map(clean_part, left, Progress(pool.run, listing.files, "images", done)):
-        pass
-    rows: list[dict[str, Any]] = []
-    for number in range(listing.parts):
-        rows += pq.read_table(part_table(job.root, number)).to_pylist()
-    return sorted(rows, key=lambda r: r["source_id"])
+def _clean(job: Job, listing: Listing, crew: Crew) -> None:
+    parts = [Part(n, job) for n in range(listing.parts)]
+    crew.perform(
+        "images",
+        clean_part,
+        parts,
+        lambda part: part_table(job.root, part.number),
+        total=listing.files,
+        weight=lambda part: pq.read_metadata(part_table(job.root, part.number)).num_rows,
+    )
 
 
-def _tables(job: Job, listing: Listing, rows: list[dict[str, Any]], pool: Pool) -> Outputs:
-    from pipelines.deidentify.reports.intake import read_reports
+def _join(job: Job, listing: Listing, crew: Crew) -> None:
+    parts = [JoinedPart(n, job, listing) for n in parts_with_tables(job.root, listing)]
+    crew.perform("reports", join_part, parts, lambda part: piece(job.root, part.number, "fates"))
 
-    identities, opted_out = study_identities(job.root, listing.parts, job.vault_key)
-    studies = Studies(rows, identities, opted_out)
-    paths = resolve_sources(job.root, job.vault_key)
-    files = {
-        kind: [(r["source_id"], paths[r["source_id"]]) for r in rows if r["kind"] == kind and r["state"] == "read"]
-        for kind in ("report", "label", "mask")
-    }
-    reports = read_reports(job.export, [(i, job.export / p) for i, p in files["report"]])
-    options, style = job.policy.options, job.policy.reports.style
-    texts = scrub_reports(reports, studies, job.secret, style, options.dates == "shift", job.root, pool)
-    labels = LabelReader(studies, job.secret)
-    label_rows = labels.read([(i, job.export / p) for i, p in files["label"]])
-    masks = MaskReader(job.root, studies, job.secret)
-    mask_rows = masks.read([(i, p, job.export / p) for i, p in files["mask"]])
-    rejected = [*texts.rejected, *labels.rejected, *masks.rejected]
-    return Outputs(rows, texts, label_rows, mask_rows, rejected, texts.used | labels.used | masks.used)
+
+def _drop_steps(root: Path) -> None:
+    """Remove what only served to get here, the sealed texts of the source above all."""
+    drop_steps(root)
+    drop_spread(root)
+    shutil.rmtree(root / "vault" / "tables", ignore_errors=True)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Any
 
 from pipelines.deidentify.identities import Identities, Quarantine
 
 _LATERAL = {"LL", "RL", "LATERAL", "LAT"}
+
+
+def identities_to_json(identities: Identities) -> dict[str, list[str]]:
+    """Identities as the vault keeps them."""
+    return {kind: sorted(map(str, values)) for kind, values in asdict(identities).items()}
+
+
+def identities_from_json(values: dict[str, list[str]]) -> Identities:
+    """The inverse of identities_to_json."""
+    found = {kind: frozenset(held) for kind, held in values.items() if kind != "dates"}
+    return Identities(**found, dates=frozenset(date.fromisoformat(d) for d in values.get("dates", ())))
 
 
 @dataclass

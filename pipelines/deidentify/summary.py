@@ -1,105 +1,201 @@
-"""The hand-over tables of a de-identified folder and the counts that tell where every file went."""
+"""The hand-over tables of a de-identified folder and the counts that tell where every file went.
+
+Two steps again: rows of parts are spread by source_id (and patients and studies by pseudonym), then every bucket is
+settled and appended to the tables, so that these are sorted and no list of all rows is ever held.
+"""
 
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from pipelines.contract import RunFolder, write_atomic
-from pipelines.deidentify.identities import Quarantine
-from pipelines.deidentify.images import Job
-from pipelines.deidentify.texts import Texts
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.contract import BadInput, RunFolder, atomic
+from pipelines.deidentify.images import PART, Job, part_table
+from pipelines.deidentify.intake import FATES, Bucket, read_fates_of_files
+from pipelines.deidentify.texts import piece
+from pipelines.parallel import Watch
+from pipelines.phases import Crew
 from pipelines.release import folder_digest
-from pipelines.tables import LABELS, MANIFEST, MASKS, PATIENTS, REPORTS, write_table
+from pipelines.scan.listing import Listing
+from pipelines.spread import bucket_of, gather, spread
+from pipelines.tables import LABELS, MANIFEST, MASKS, PATIENTS, REPORTS, TableWriter, table_writer
+
+KEYS = pa.schema([("key", pa.string())])
+PIECES = {"reports": REPORTS, "labels": LABELS, "masks": MASKS}
+_NUMBERS = {"boxes": "boxes", "unknown": "unknown_attributes", "malformed": "malformed_attributes"}
 
 
 @dataclass
-class Outputs:
-    """Everything that was made, before it is told."""
+class Tally:
+    """What result.json says, added up bucket by bucket."""
 
-    rows: list[dict[str, Any]]
-    """One a file of the export, by source_id (images.PART)."""
-    texts: Texts
-    labels: list[dict[str, Any]]
-    masks: list[dict[str, Any]]
-    rejected: list[tuple[str, Quarantine]]
-    """Rows and messages of tables that could not be used, by the source_id of their file."""
-    used: set[str]
-    """Table files of which at least one row was used."""
+    files: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
+    numbers: Counter[str] = field(default_factory=Counter)
+    practice: bool = False
 
 
-def write_outputs(job: Job, outputs: Outputs, run: RunFolder) -> dict[str, Any]:
-    """Write manifest, patients, reports, labels, masks and quarantine; returns what result.json says."""
+def bring_together(job: Job, listing: Listing, crew: Crew) -> None:
+    """The first step; its units are the runs of parts that buckets are."""
+    buckets = [Bucket(n, job, listing) for n in range(listing.buckets)]
+    crew.perform("manifest", spread_parts, buckets, lambda b: _keys(job.root, b.number))
+
+
+def spread_parts(bucket: Bucket, _: Watch) -> None:
+    """Spread the rows of a bucket's parts, the fates of their tables' rows, and who and what was written."""
+    root, count = bucket.job.root, bucket.listing.buckets
+    numbers = bucket.listing.parts_of(bucket.number)
+    rows = pa.concat_tables([pq.read_table(part_table(root, n)) for n in numbers]).to_pylist()
+    pieces = [path for n in numbers if (path := piece(root, n, "fates")).exists()]
+    fates = [row for path in pieces for row in pq.read_table(path).to_pylist()]
+    written = [row for row in rows if row["state"] == "written"]
+    keys = [{"key": key} for key in sorted({row[name] for row in written for name in ("patient", "study")})]
+    spread(_rows(root, bucket.number), rows, PART, count, lambda row: bucket_of(row["source_id"], count))
+    spread(_fates(root, bucket.number), fates, FATES, count, lambda row: bucket_of(row["source_id"], count))
+    spread(_keys(root, bucket.number), keys, KEYS, count, lambda row: bucket_of(row["key"], count))
+
+
+def write_outputs(job: Job, listing: Listing, run: RunFolder) -> dict[str, Any]:
+    """The second step: manifest, patients, reports, labels, masks and quarantine; returns what result.json says."""
     root = job.root
-    quarantine = _quarantine(outputs)
-    _settle_tables(outputs)
-    patients = sorted({r["patient"] for r in outputs.rows if r["state"] == "written"})
-    splits = [{"patient": p, "split": job.secret.split(p), "order": job.secret.order(p)} for p in patients]
-    manifest = [{name: row[name] for name in MANIFEST.names} for row in outputs.rows]
-    write_table(root / "manifest.parquet", manifest, MANIFEST)
-    write_table(root / "patients.parquet", splits, PATIENTS)
-    write_table(root / "reports.parquet", outputs.texts.rows, REPORTS)
-    write_table(root / "labels.parquet", outputs.labels, LABELS)
-    write_table(root / "masks.parquet", outputs.masks, MASKS)
-    _write_quarantine(quarantine, job)
+    tally = _write_manifest(job, listing, run)
+    counts = _counts(tally)
+    counts["patients"], counts["studies"] = _write_patients(job, listing)
+    for name, schema in PIECES.items():
+        counts[name] = _write_pieces(root, listing, name, schema)
     for name in ("manifest.parquet", "reports.parquet", "labels.parquet", "masks.parquet", "quarantine.csv"):
         run.artifact(name, root / name)
     return {
-        "counts": _counts(outputs, quarantine, len(patients)),
+        "counts": counts,
         "digest": folder_digest(root),
         "policy": job.policy.digest,
         "policy_name": job.policy.name,
         "site": job.secret.fingerprint,
         "site_name": job.secret.site,
         "epoch": job.secret.epoch,
-        "practice": any(r["practice"] for r in outputs.rows),
+        "practice": tally.practice,
     }
 
 
-def _settle_tables(outputs: Outputs) -> None:
+def drop_spread(root: Path) -> None:
+    """Remove what the first step left."""
+    for path in (root / "parts").glob("spread-*"):
+        path.unlink()
+
+
+# ---- manifest and quarantine -------------------------------------------------------------------------------------
+
+
+def _write_manifest(job: Job, listing: Listing, run: RunFolder) -> Tally:
+    tally = Tally()
+    with ExitStack() as stack:
+        manifest = stack.enter_context(table_writer(job.root / "manifest.parquet", MANIFEST))
+        path = stack.enter_context(atomic(job.root / "quarantine.csv"))
+        quarantine = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        table = csv.writer(quarantine, lineterminator="\n")
+        table.writerow(("source_id", "reason", "detail"))
+        for bucket in range(listing.buckets):
+            run.check_stop()
+            table.writerows(_settle(job.root, listing, bucket, manifest, tally))
+    return tally
+
+
+def _settle(
+    root: Path, listing: Listing, bucket: int, manifest: TableWriter, tally: Tally
+) -> list[tuple[str, str, str]]:
+    """Append one bucket's rows to the manifest and the tally; returns its lines of the quarantine, sorted."""
+    writers = range(listing.buckets)
+    rows = gather([_rows(root, n) for n in writers], bucket, PART).sort_by("source_id").to_pylist()
+    fates = gather([_fates(root, n) for n in writers], bucket, FATES).to_pylist()
+    fates += read_fates_of_files(root, listing, bucket)
+    rejected = [fate for fate in fates if fate["reason"]]
+    told = [row for row in rows if row["state"] == "quarantined"] + [f for f in rejected if f["reason"] != "opted_out"]
+    _settle_tables(rows, fates)
+    manifest.add([{name: row[name] for name in MANIFEST.names} for row in rows])
+    tally.files += len(rows)
+    tally.states.update(row["state"] for row in rows)
+    tally.quarantined.update(row["reason"] for row in told)
+    tally.numbers["review"] += sum(fate["review"] or 0 for fate in fates)
+    for row in rows:
+        if row["state"] == "written":
+            tally.numbers.update({name: row[name] for name in _NUMBERS})
+    tally.practice |= any(row["practice"] for row in rows)
+    return sorted((row["source_id"], row["reason"], row["detail"] or "") for row in told)
+
+
+def _settle_tables(rows: list[dict[str, Any]], fates: list[dict[str, Any]]) -> None:
     """A table file none of whose rows could be used (a message, a mask) shares their fate in the manifest."""
-    fates = {source_id: verdict for source_id, verdict in reversed(outputs.rejected) if source_id not in outputs.used}
-    for row in outputs.rows:
-        verdict = fates.get(row["source_id"])
-        if verdict and row["state"] == "read":
-            state = "opted_out" if verdict.reason == "opted_out" else "quarantined"
-            row |= {"state": state, "reason": verdict.reason, "detail": verdict.detail or None}
+    by_file = {row["source_id"]: row for row in rows}
+    fates.sort(key=lambda fate: (fate["source_id"], fate["reason"] or "", fate["detail"] or ""))
+    for source_id, group in groupby(fates, key=lambda fate: fate["source_id"]):
+        own, row = list(group), by_file[source_id]
+        rejected = [fate for fate in own if fate["reason"]]
+        if row["state"] != "read" or not rejected or any(fate["used"] for fate in own):
+            continue
+        if row["kind"] == "label" and all(fate["reason"] != "opted_out" for fate in rejected):
+            raise BadInput("No row of labels.csv names an accession number of this export; check the label file.")
+        state = "opted_out" if rejected[0]["reason"] == "opted_out" else "quarantined"
+        row |= {"state": state, "reason": rejected[0]["reason"], "detail": rejected[0]["detail"]}
 
 
-def _quarantine(outputs: Outputs) -> list[tuple[str, str, str]]:
-    """(source_id, reason, detail) of files and, where a file holds many, of its rows."""
-    files = [(r["source_id"], r["reason"], r["detail"] or "") for r in outputs.rows if r["state"] == "quarantined"]
-    rows = [(source_id, v.reason, v.detail) for source_id, v in outputs.rejected if v.reason != "opted_out"]
-    return sorted(files + rows)
-
-
-def _write_quarantine(quarantine: list[tuple[str, str, str]], job: Job) -> None:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("source_id", "reason", "detail"))
-    writer.writerows(quarantine)
-    write_atomic(job.root / "quarantine.csv", buffer.getvalue())
-
-
-def _counts(outputs: Outputs, quarantine: list[tuple[str, str, str]], patients: int) -> dict[str, Any]:
-    states = Counter(r["state"] for r in outputs.rows)
-    written = [r for r in outputs.rows if r["state"] == "written"]
+def _counts(tally: Tally) -> dict[str, Any]:
     return {
-        "files": len(outputs.rows),
-        "images_written": len(written),
-        "duplicates": states["duplicate"],
-        "quarantined": dict(sorted(Counter(reason for _, reason, _ in quarantine).items())),
-        "opted_out": states["opted_out"],
-        "patients": patients,
-        "studies": len({r["study"] for r in written}),
-        "reports": len(outputs.texts.rows),
-        "labels": len(outputs.labels),
-        "masks": len(outputs.masks),
-        "boxes": sum(r["boxes"] for r in written),
-        "unknown_attributes": sum(r["unknown"] for r in written),
-        "malformed_attributes": sum(r["malformed"] for r in written),
-        "report_words_to_review": outputs.texts.review,
+        "files": tally.files,
+        "images_written": tally.states["written"],
+        "duplicates": tally.states["duplicate"],
+        "quarantined": dict(sorted(tally.quarantined.items())),
+        "opted_out": tally.states["opted_out"],
+        **{told: tally.numbers[name] for name, told in _NUMBERS.items()},
+        "report_words_to_review": tally.numbers["review"],
     }
+
+
+# ---- the other tables --------------------------------------------------------------------------------------------
+
+
+def _write_patients(job: Job, listing: Listing) -> tuple[int, int]:
+    """How many patients and studies there are."""
+    studies = 0
+    with table_writer(job.root / "patients.parquet", PATIENTS) as table:
+        for bucket in range(listing.buckets):
+            found = gather([_keys(job.root, n) for n in range(listing.buckets)], bucket, KEYS)
+            keys = sorted(pc.unique(found["key"]).to_pylist())
+            patients = [key for key in keys if key.startswith("P")]
+            studies += len(keys) - len(patients)
+            table.add([{"patient": p, "split": job.secret.split(p), "order": job.secret.order(p)} for p in patients])
+    return table.rows, studies
+
+
+def _write_pieces(root: Path, listing: Listing, name: str, schema: pa.Schema) -> int:
+    """Parts follow one another as accession numbers do, so the pieces in a row are sorted."""
+    with table_writer(root / f"{name}.parquet", schema) as table:
+        for path in _pieces(root, listing, name):
+            table.add(pq.read_table(path, schema=schema))
+    return table.rows
+
+
+def _pieces(root: Path, listing: Listing, name: str) -> Iterator[Path]:
+    return (path for part in range(listing.parts) if (path := piece(root, part, name)).exists())
+
+
+def _rows(root: Path, bucket: int) -> Path:
+    return root / "parts" / f"spread-rows-{bucket:05d}.arrow"
+
+
+def _fates(root: Path, bucket: int) -> Path:
+    return root / "parts" / f"spread-fates-{bucket:05d}.arrow"
+
+
+def _keys(root: Path, bucket: int) -> Path:
+    return root / "parts" / f"spread-keys-{bucket:05d}.arrow"

@@ -1,33 +1,38 @@
-"""Reports of an export: joined to their study by accession number, scrubbed in chunks over processes."""
+"""Reports, labels and masks of one part: joined to the part's studies by accession number and made safe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from pipelines.deidentify.identities import Identities, Quarantine
+from pipelines.deidentify.images import Job, studies_of_part
+from pipelines.deidentify.intake import report_from_json, rows_of_part, terms_of, write_fates
+from pipelines.deidentify.labels import LabelReader
+from pipelines.deidentify.masks import MaskReader
 from pipelines.deidentify.studies import Studies
 from pipelines.keys import DerivationSecret
-from pipelines.parallel import Pool, Progress, Watch
-from pipelines.tables import REPORTS, write_table
-
-if TYPE_CHECKING:
-    from pipelines.deidentify.reports.intake import SourceReport
-
-CHUNK = pa.schema([*REPORTS, ("source_id", pa.string()), ("reason", pa.string()), ("review", pa.int32())])
-CHUNK_REPORTS = 32
+from pipelines.parallel import Watch
+from pipelines.scan.listing import Listing
+from pipelines.tables import LABELS, MASKS, REPORTS, write_table
 
 
 @dataclass(frozen=True)
-class Joined:
-    """A report with the study it belongs to. PHI: travels between processes through pipes only."""
+class JoinedPart:
+    """One part whose images are done."""
+
+    number: int
+    job: Job
+    listing: Listing
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """A report with the study it belongs to."""
 
     source_id: str
     accession: str
@@ -38,121 +43,95 @@ class Joined:
     identities: Identities
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Reports for one process at a time."""
-
-    path: Path
-    secret: DerivationSecret
-    style: str
-    shift_dates: bool
-    reports: tuple[Joined, ...]
+def piece(root: Path, part: int, table: str) -> Path:
+    """A part's piece of a table: reports, labels, masks, or the fates of the rows they came from (intake.FATES)."""
+    return root / "parts" / f"{table}-{part:05d}.parquet"
 
 
-@dataclass
-class Texts:
-    """The scrubbed reports and what could not be used."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    rejected: list[tuple[str, Quarantine]] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
-    duplicates: int = 0
-    review: int = 0
-
-
-def scrub_reports(
-    reports: Iterable[Any],
-    studies: Studies,
-    secret: DerivationSecret,
-    style: str,
-    shift_dates: bool,
-    root: Path,
-    pool: Pool,
-) -> Texts:
-    """Scrub `reports` (SourceReport or Rejected of reports.intake); finished chunks are taken from disk."""
-    texts = Texts()
-    joined = _join(reports, studies, secret, texts)
-    chunks = []
-    for start in range(0, len(joined), CHUNK_REPORTS):
-        path = root / "parts" / f"reports-{start // CHUNK_REPORTS:05d}.parquet"
-        chunks.append(Chunk(path, secret, style, shift_dates, tuple(joined[start : start + CHUNK_REPORTS])))
-    left = [c for c in chunks if not c.path.exists()]
-    done = len(joined) - sum(len(c.reports) for c in left)
-    for _ in pool.map(scrub_chunk, left, Progress(pool.run, len(joined), "reports", done)):
-        pass
-    for chunk in chunks:
-        for row in pq.read_table(chunk.path).to_pylist():
-            texts.review += row["review"]
-            if row["reason"]:
-                detail = "value in the report" if row["reason"] == "residue" else "the report"
-                texts.rejected.append((row["source_id"], Quarantine(row["reason"], detail)))
-            else:
-                texts.used.add(row["source_id"])
-                texts.rows.append({name: row[name] for name in REPORTS.names})
-    return texts
-
-
-def scrub_chunk(chunk: Chunk, watch: Watch) -> None:
-    """Scrub one chunk and write it."""
-    from pipelines.deidentify.reports.scrub import ScrubItem
-
-    scrubber, rows = _scrubber(chunk.secret, chunk.style), []
-    for report, fate in watch.over(chunk.reports, lambda r: r.accession):
-        days = chunk.secret.shift_days(report.patient)
-        text, reason, review = "", fate, 0
-        if reason is None:
-            (result,) = scrubber.scrub([ScrubItem(report.text, report.identities, report.patient, days)])
-            text, reason, review = result.text, "residue" if result.residue else None, result.review
-        moved = report.date + timedelta(days=days) if report.date and chunk.shift_dates else None
-        rows.append(
-            {
-                "accession": report.accession,
-                "patient": report.patient,
-                "study": report.study,
-                "date": moved.isoformat() if moved else None,
-                "text": "" if reason else text,
-                "source_id": report.source_id,
-                "reason": reason,
-                "review": review,
-            }
-        )
-    write_table(chunk.path, sorted(rows, key=lambda r: r["accession"]), CHUNK)
-
-
-def _join(reports: Iterable[Any], studies: Studies, secret: DerivationSecret, texts: Texts) -> list[Joined]:
-    from pipelines.deidentify.reports.intake import SourceReport
-    from pipelines.deidentify.reports.intake.assemble import assemble
-
-    by_accession: dict[str, list[SourceReport]] = {}
-    for report in reports:
-        if isinstance(report, SourceReport):
-            by_accession.setdefault(secret.accession(report.accession), []).append(report)
+def join_part(part: JoinedPart, watch: Watch) -> None:
+    """Write a part's reports, labels and masks; the fates, last, say that all of it is on disk."""
+    job, rows = part.job, rows_of_part(part.job, part.number)
+    studies = studies_of_part(job, part.number)
+    texts = _Texts(job, studies)
+    texts.scrub([row for row in rows if row["kind"] == "report"], watch)
+    labels = LabelReader(studies, job.secret)
+    for row in rows:
+        if row["kind"] == "label":
+            labels.add(row["source_id"], row["record"], _terms(job, part.listing, row["source_id"]))
+    masks = MaskReader(job.root, studies, job.secret)
+    drawn = [row for row in rows if row["kind"] == "mask"]
+    for row, fate in watch.over(drawn, lambda r: r["source_id"]):
+        if fate:
+            masks.rejected.append((row["source_id"], Quarantine(fate)))
         else:
-            texts.rejected.append((report.source_id, Quarantine(report.reason, report.detail)))
-    joined = []
-    for accession, same in sorted(by_accession.items()):
-        try:
-            study = studies.join(accession)
-            made = assemble(same)
-        except Quarantine as verdict:
-            texts.rejected += [(r.source_id, verdict) for r in same]
-            continue
-        texts.duplicates += len(made.replaced)
-        texts.used.update(r.source_id for r in same if r.source_id != made.report.source_id)
-        identities = made.report.identities | studies.identities[accession]
-        first = made.report
-        patient, uid = min(study.patients), min(study.studies)
-        joined.append(Joined(first.source_id, accession, patient, uid, _day(first.date), first.text, identities))
-    return joined
+            masks.add_mask(row["source_id"], row["relative"], job.export / row["relative"])
+    for row in rows:
+        if row["kind"] == "line":
+            masks.add_line(row["source_id"], row["line"])
+    write_table(piece(job.root, part.number, "reports"), texts.rows, REPORTS)
+    write_table(piece(job.root, part.number, "labels"), labels.rows(), LABELS)
+    write_table(piece(job.root, part.number, "masks"), masks.table(), MASKS)
+    rejected, used = texts.rejected + labels.rejected + masks.rejected, texts.used | labels.used | masks.used
+    write_fates(piece(job.root, part.number, "fates"), rejected, used, texts.review)
 
 
-def _day(value: Any) -> date | None:
-    if isinstance(value, date) or not value:
-        return value or None
-    try:
-        return date.fromisoformat(str(value)[:10])
-    except ValueError:
-        return None
+@lru_cache(maxsize=4)
+def _terms(job: Job, listing: Listing, source_id: str) -> list[str]:
+    return terms_of(job, listing, source_id)
+
+
+class _Texts:
+    """The scrubbed reports of a part and what could not be used."""
+
+    def __init__(self, job: Job, studies: Studies) -> None:
+        self.job, self.studies = job, studies
+        self.rows: list[dict[str, Any]] = []
+        self.rejected: list[tuple[str, Quarantine]] = []
+        self.used: set[str] = set()
+        self.review: dict[str, int] = {}
+
+    def scrub(self, reports: list[dict[str, Any]], watch: Watch) -> None:
+        """Scrub the reports that can be joined, by accession number."""
+        for report, fate in watch.over(self._join(reports), lambda r: r.accession):
+            if fate:
+                self.rejected.append((report.source_id, Quarantine(fate, "the report")))
+            else:
+                self._scrub(report)
+        self.rows.sort(key=lambda row: row["accession"])
+
+    def _scrub(self, report: _Joined) -> None:
+        from pipelines.deidentify.reports.scrub import ScrubItem
+
+        days = self.job.secret.shift_days(report.patient)
+        scrubber = _scrubber(self.job.secret, self.job.policy.reports.style)
+        (result,) = scrubber.scrub([ScrubItem(report.text, report.identities, report.patient, days)])
+        self.review[report.source_id] = self.review.get(report.source_id, 0) + result.review
+        if result.residue:
+            self.rejected.append((report.source_id, Quarantine("residue", "value in the report")))
+            return
+        shifted = report.date and self.job.policy.options.dates == "shift"
+        row = {"accession": report.accession, "patient": report.patient, "study": report.study, "text": result.text}
+        row["date"] = (report.date + timedelta(days=days)).isoformat() if report.date and shifted else None
+        self.rows.append(row)
+        self.used.add(report.source_id)
+
+    def _join(self, rows: list[dict[str, Any]]) -> list[_Joined]:
+        from pipelines.deidentify.reports.intake.assemble import assemble
+
+        joined = []
+        for accession, group in groupby(sorted(rows, key=lambda r: r["accession"]), key=lambda r: r["accession"]):
+            same = [report_from_json(row) for row in group]
+            try:
+                study = self.studies.join(accession)
+                first = assemble(same).report
+            except Quarantine as verdict:
+                self.rejected += [(report.source_id, verdict) for report in same]
+                continue
+            self.used.update(r.source_id for r in same if r.source_id != first.source_id)
+            identities = first.identities | self.studies.identities[accession]
+            patient, uid = min(study.patients), min(study.studies)
+            joined.append(_Joined(first.source_id, accession, patient, uid, first.date, first.text, identities))
+        return joined
 
 
 @lru_cache(maxsize=2)

@@ -15,10 +15,11 @@ import pydicom
 import pytest
 
 from pipelines.contract import Outcome, run_stage
-from pipelines.deidentify import images
+from pipelines.deidentify import images, intake
 from pipelines.deidentify.vault import crosswalk, resolve_sources
 from pipelines.keys import DerivationSecret, create_vault_key, load_vault_key
 from pipelines.release import folder_digest
+from pipelines.scan import listing
 from tests.dicoms import as_bytes, instance, write_export
 
 # What differs by nature: sealed with fresh nonces, or tells of times and of the command.
@@ -132,6 +133,20 @@ def test_two_workers_write_the_same_bytes(done: Path, export: Path, keys: Path, 
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
+def test_the_cut_of_a_large_export_changes_no_table(
+    done: Path, export: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "PART_FILES", 2)
+    monkeypatch.setattr(listing, "BUCKET_FILES", 4)
+    monkeypatch.setattr(intake, "SPOOL_ROWS", 2)
+    assert run_stage("deidentify", spec(export, keys), tmp_path / "deid") is Outcome.DONE
+    assert len(list((tmp_path / "deid" / "parts").glob("part-*"))) > len(list((done / "parts").glob("part-*")))
+    ours, theirs = snapshot(tmp_path / "deid"), snapshot(done)
+    apart = {name for name in ours | theirs if ours.get(name) != theirs.get(name)}
+    assert {name.split("/")[0] for name in apart} <= {"inventory", "parts"}
+    assert not list((tmp_path / "deid").rglob("*.arrow")) and not (tmp_path / "deid" / "vault" / "tables").exists()
+
+
 def start(values: dict, out: Path) -> subprocess.Popen:
     out.mkdir(parents=True, exist_ok=True)
     (out.parent / "spec.json").write_text(json.dumps(values))
@@ -152,8 +167,8 @@ def children(pid: int) -> list[int]:
 
 
 MOMENTS = [
-    "vault/chunks", "inventory/steps/reading", "inventory/steps/verdicts", "inventory/summary.json", "parts/part-",
-    "parts/reports-", "labels.parquet",
+    "vault/chunks", "inventory/steps/reading", "inventory/steps/verdicts", "inventory/summary.json", "parts/tables-",
+    "parts/dealt-", "parts/part-", "parts/fates-", "parts/spread-", "labels.parquet",
 ]  # fmt: skip
 
 
