@@ -27,6 +27,7 @@ from pipelines.deidentify.pixels_codec import (
     require_sane,
     views,
 )
+from pipelines.deidentify.pixels_stream import clean_stream
 from pipelines.deidentify.pixels_text import Region, find_text, read_text
 
 PASSES = 3
@@ -93,6 +94,8 @@ class PixelCleaner:
         changed = bool(boxes) or has_stray_data(ds)
         if changed:
             replace_pixels(ds, frames, photometric)
+        else:
+            changed = clean_stream(ds)
         return PixelResult(_outermost(boxes), changed, proved=True)
 
     def _clean_frame(
