@@ -15,12 +15,13 @@ from pydicom.datadict import dictionary_has_tag
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from pydicom.values import convert_SQ
 
-from pipelines.deidentify.identities import Identities
+from pipelines.deidentify.encode import STRINGS, raw_text
+from pipelines.deidentify.needles import Needles
 from pipelines.deidentify.policy import Policy
-from pipelines.deidentify.proof import Needles
 from pipelines.deidentify.table import Action, actions, dictionary_rules, identity_options, required, safe_private
 from pipelines.deidentify.values import (
     BULK,
@@ -70,62 +71,153 @@ class Cleaned:
 
 
 class HeaderCleaner:
-    """Applies one policy with one site's secret."""
+    """Applies one policy with one site's secret.
+
+    Most elements come out the same whoever the patient is; what they became is remembered by their bytes (`_Memo`).
+    """
 
     def __init__(self, policy: Policy, secret: DerivationSecret) -> None:
         self.policy, self.secret = policy, secret
         self.private = safe_private(policy.private)
+        self.memos: dict[bool, _Memo] = {False: _Memo(), True: _Memo()}
 
-    def clean(self, ds: Dataset, who: Subject, identities: Identities) -> Cleaned:
-        """The de-identified header of `ds`; `ds` itself is left as it is."""
+    def clean(self, ds: Dataset, who: Subject, needles: Needles, *, careful: bool = False) -> Cleaned:
+        """The de-identified header of `ds`; `ds` itself is left as it is.
+
+        Only when `careful` are texts searched for the values of their own source, one by one. Without, the result
+        holds for an object that passes the proof: most have no echo anywhere, and one look at all of it shows that.
+        """
         name = UID(text(ds, "SOPClassUID")).name
         enhanced = "Enhanced" in name or "Image Storage" not in name
-        walk = _Walk(self, who, Needles(identities), actions(self.policy.options, enhanced))
+        walk = _Walk(self, who, needles, actions(self.policy.options, enhanced), self.memos[enhanced], careful)
         walk.required = required(enhanced)
         walk.patient_id = text(ds, "PatientID")
-        new = walk.result.ds = walk.dataset(ds)
-        new.PatientName, new.PatientID, new.AccessionNumber = who.patient, who.patient, who.accession
-        if who.practice:
-            new.IssuerOfPatientID = "PRACTICE"
+        new = walk.dataset(ds)
+        if walk.clinical & needles.name_words:
+            return self.clean(ds, who, needles, careful=True)
+        for tag, vr, value in (
+            (PATIENT_NAME, "PN", who.patient),
+            (PATIENT_ID, "LO", who.patient),
+            (ACCESSION, "SH", who.accession),
+            *([(ISSUER, "LO", "PRACTICE")] if who.practice else ()),
+        ):
+            new[tag] = raw_text(tag, vr, value)
+        walk.result.ds = new
         return walk.result
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of an element of these bytes, for any patient."""
+
+    element: DataElement | RawDataElement | None
+    unknown: int
+    malformed: int
+    clinical: frozenset[str]
+
+
+class _Memo(dict[Any, _Outcome]):
+    """Outcomes by tag, VR, bytes and character set. Bounded; what is in it changes no byte of any result."""
+
+    MOST, LONGEST = 1 << 14, 1 << 12
+
+    def remember(self, key: Any, outcome: _Outcome) -> None:
+        if len(self) >= self.MOST:
+            self.clear()
+        self[key] = outcome
+
+
 class _Walk:
-    def __init__(self, cleaner: HeaderCleaner, who: Subject, needles: Needles, table: dict[int, Action]) -> None:
-        self.secret, self.private, self.options = cleaner.secret, cleaner.private, cleaner.policy.options
-        self.who, self.needles, self.table = who, needles, table
-        self.days = cleaner.secret.shift_days(who.patient)
+    def __init__(
+        self,
+        cleaner: HeaderCleaner,
+        who: Subject,
+        needles: Needles,
+        table: dict[int, Action],
+        memo: _Memo,
+        careful: bool,
+    ) -> None:
+        self.private, self.options = cleaner.private, cleaner.policy.options
+        self._who, self._needles, self._secret = who, needles, cleaner.secret
+        self.table, self.memo, self.careful = table, memo, careful
         self.patient_id = ""
         self.retained = identity_options(cleaner.policy.options)
         self.rules = dictionary_rules()
         self.schemes = listed("coding_schemes")
         self.required: frozenset[int] = frozenset()
         self.retaining = False
+        self.personal = False
+        """Whether the element at hand was judged by whose it is or by what stands beside it."""
+        self.clinical: set[str] = set()
+        """Words kept because they are clinical. Where one is also a name in this object, the walk must be careful."""
         self.result = Cleaned(Dataset())
         self.special: dict[int, Callable[[str], str | None]] = {
-            PATIENT_NAME: lambda _: who.patient,
+            PATIENT_NAME: lambda _: self.who.patient,
             # An item of a sequence may speak of another patient, or give another number of this one.
-            PATIENT_ID: lambda value: who.patient if value == self.patient_id else "",
-            ISSUER: lambda _: "PRACTICE" if who.practice else None,
-            ACCESSION: lambda value: cleaner.secret.accession(value) if value else "",
+            PATIENT_ID: lambda value: self.who.patient if value == self.patient_id else "",
+            ISSUER: lambda _: "PRACTICE" if self.who.practice else None,
+            ACCESSION: lambda value: self.secret.accession(value) if value else "",
         }
+
+    # Everything that differs from patient to patient is reached by these, so that no outcome of one is remembered.
+
+    @property
+    def who(self) -> Subject:
+        self.personal = True
+        return self._who
+
+    @property
+    def secret(self) -> DerivationSecret:
+        self.personal = True
+        return self._secret
+
+    @property
+    def needles(self) -> Needles:
+        self.personal = True
+        return self._needles
 
     def dataset(self, ds: Dataset) -> Dataset:
         """A new dataset of what may be carried over from one level, and from all levels below it."""
-        new = Dataset()
-        for tag in sorted(ds.keys()):
+        new: dict[BaseTag, Any] = {}
+        charset = str(ds.original_character_set)
+        for key, raw in sorted(ds.items(), key=_number):
+            tag = int(key)
             if tag == PIXEL_DATA or not self._carried(ds, tag):
                 continue
             try:
-                element = self._element(ds, tag)
+                element = self._remembered(ds, tag, raw, charset)
             except RecursionError:
                 raise
             except Exception:  # noqa: BLE001 - pydicom and values.py raise many kinds; the element is dropped, counted
                 self.result.malformed += 1
                 element = None
             if element is not None:
-                new[tag] = element
-        return new
+                new[key] = element
+        return Dataset(new, parent_encoding=["utf8"])
+
+    def _remembered(self, ds: Dataset, tag: int, raw: Any, charset: str) -> DataElement | RawDataElement | None:
+        """`_element`, or what it said before of the same bytes."""
+        value = raw.value
+        if not raw.is_raw or tag >> 16 & 1 or self.retaining or value is None or len(value) > _Memo.LONGEST:
+            return self._element(ds, tag)
+        key = (tag, raw.VR, value, charset, raw.is_little_endian, self.careful)
+        outcome = self.memo.get(key)
+        result = self.result
+        if outcome is None:
+            before = (result.unknown, result.malformed, len(result.kept), len(result.uids))
+            spoken, self.clinical, self.personal = self.clinical, set(), False
+            try:
+                element = self._element(ds, tag)
+            finally:
+                words_here, self.clinical = frozenset(self.clinical), spoken | self.clinical
+            if not self.personal and before[2:] == (len(result.kept), len(result.uids)):
+                counts = (result.unknown - before[0], result.malformed - before[1])
+                self.memo.remember(key, _Outcome(element, *counts, words_here))
+            return element
+        result.unknown += outcome.unknown
+        result.malformed += outcome.malformed
+        self.clinical |= outcome.clinical
+        return outcome.element
 
     def _carried(self, ds: Dataset, tag: int) -> bool:
         """Whether an element may be carried over at all, decided before its value is read."""
@@ -159,10 +251,12 @@ class _Walk:
             raw = raw._replace(VR=vr_of(ds, tag))
         if self.table.get(tag, Action.KEEP) is Action.KEEP and untouched(raw):
             return raw
+        if raw.VR == "SQ" or len(raw.VR) > 2:  # items are remembered themselves; such a VR hangs on another element
+            self.personal = True
         element = ds[tag]
         if tag in self.special:
             value = self.special[tag](str(element.value or "").strip(" \0"))
-            return None if value is None else DataElement(tag, element.VR, value)
+            return None if value is None else _with(element, value)
         action = self.table.get(tag)
         if element.VR == "UN":
             self.result.unknown += 1
@@ -299,15 +393,15 @@ class _Walk:
     def _temporal(self, element: DataElement) -> DataElement | None:
         if self.options.dates == "remove":
             return None
-        days = self.days if self.options.dates == "shift" else 0
+        days = self.secret.shift_days(self.who.patient) if self.options.dates == "shift" else 0
         try:
-            moved = self._mapped(element, lambda value: shift(element.VR, value, days))
+            moved = [shift(element.VR, value, days) for value in _strings(element)]
         except Malformed:
             self.result.malformed += 1
             return _with(element, None)
         if not days and element.VR != "TM":
-            self.result.kept.update(value[:8] for value in _strings(moved))
-        return moved
+            self.result.kept.update(value[:8] for value in moved)
+        return _with(element, moved)
 
     def _age(self, element: DataElement) -> DataElement | None:
         if not self.options.patient_characteristics:
@@ -344,6 +438,7 @@ class _Walk:
 
     def _code(self, ds: Dataset, element: DataElement) -> DataElement:
         """A part of a coded entry. Schemes of a site's own get a keyed name, and their meanings are plain text."""
+        self.personal = True
         scheme = text(ds, _SCHEME)
         if scheme in self.schemes or (not scheme and element.keyword == _SCHEME):
             return self._mapped(element, self._without_echo)
@@ -353,7 +448,7 @@ class _Walk:
 
     def _without_echo(self, value: str) -> str:
         """The text without words of the names in this object, empty when another own value stands in it."""
-        if is_term(value):
+        if is_term(value) or not self.careful:
             return value
         names = self.needles.weak_words
         kept = " ".join(w for w in value.split() if not names.intersection(words(w)))
@@ -362,13 +457,15 @@ class _Walk:
 
     def _clinical_only(self, value: str) -> str:
         """The clinical words of a description, without those that are also names in this object."""
-        tokens = [t for t in value.replace("/", " / ").split() if _is_plain(t, self.needles.name_words)]
+        names = self.needles.name_words if self.careful else frozenset()
+        tokens = [t for t in value.replace("/", " / ").split() if _is_plain(t, names)]
+        self.clinical.update(w for t in tokens for w in words(t))
         return " ".join(tokens).strip(" /")
 
     def _label(self, value: str) -> str:
         """A text that may not be left empty: clinical words, a number or mark of a few characters, or REMOVED."""
         value = value.strip(" \0")
-        short = len(value) <= _LABEL_LENGTH and not self.needles.in_text(value)
+        short = len(value) <= _LABEL_LENGTH and not (self.careful and self.needles.in_text(value))
         return value and (value if short else self._clinical_only(value) or _ANONYMOUS)
 
     def _mapped(self, element: DataElement, function: Callable[[str], str]) -> DataElement:
@@ -391,7 +488,18 @@ def _strings(element: DataElement) -> list[str]:
     return [str(v) for v in value]
 
 
-def _with(element: DataElement, value: Any) -> DataElement:
-    if isinstance(value, list) and not isinstance(value, Sequence) and len(value) <= 1:
-        value = value[0] if value else None
+def _with(element: DataElement, value: Any) -> DataElement | RawDataElement:
+    """The element with another value, texts as the bytes that will be written."""
+    if isinstance(value, list) and not isinstance(value, Sequence):
+        if element.VR in STRINGS:
+            return raw_text(element.tag, element.VR, *value)
+        if len(value) <= 1:
+            value = value[0] if value else None
+    elif element.VR in STRINGS and (value is None or isinstance(value, str)):
+        return raw_text(element.tag, element.VR, value or "")
     return DataElement(element.tag, element.VR, value)
+
+
+def _number(item: tuple[Any, Any]) -> int:
+    # A plain number: comparing pydicom's tags costs more than everything else here.
+    return int(item[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -46,8 +45,9 @@ _PHONE = re.compile(r"(?<![\d.])(?:\+\d{1,3}[ .-]?)?\(?\d{2,4}\)?[ .-]\d{3,4}[ .
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
 _TEXT = {"LO", "SH", "LT", "ST", "UT", "UC", "PN", "AE", "UR"}
 # Never converted here: these identify nobody, and converting is what costs.
-_SILENT = {"US", "SS", "UL", "SL", "FL", "FD", "AT", "DS", "IS", "CS", "AS", "TM", "OB", "OW", "OF", "OD", "OL", "OV"}
-_SILENT |= {"US or SS", "OB or OW", "US or OW", "US or SS or OW", "UV", "SV"}
+_NUMERIC = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "AT", "DS", "IS", "UV", "SV"})
+_SILENT = _NUMERIC | {"CS", "AS", "TM", "OB", "OW", "OF", "OD", "OL", "OV"}
+_SILENT |= {"US or SS", "OB or OW", "US or OW", "US or SS or OW"}
 _META_AE = (0x00020016, 0x00020017, 0x00020018)
 
 
@@ -63,7 +63,10 @@ class _Found:
 
 
 def from_dataset(ds: Dataset) -> Identities:
-    """Every identifying value of an object: all levels of sequences, private text, file meta and preamble."""
+    """Every identifying value of an object: all levels of sequences, private text, file meta and preamble.
+
+    Raises Quarantine for an identifying element that cannot be read: what it names is unknown.
+    """
     found = _Found()
     _walk(ds, found)
     meta = getattr(ds, "file_meta", None) or {}
@@ -75,34 +78,59 @@ def from_dataset(ds: Dataset) -> Identities:
     return Identities(**{name: frozenset(v for v in values if v) for name, values in vars(found).items()})
 
 
+# What an element of these bytes names, by (tag, VR, value, character set). A series repeats most of its header.
+_Named = tuple[tuple[str, frozenset[Any]], ...]
+_memo: dict[tuple[int, str, bytes, str], _Named] = {}
+_MOST, _LONGEST = 1 << 15, 1 << 12
+
+
 def _walk(ds: Dataset, found: _Found) -> None:
-    for element in _elements(ds):
-        if element.VR == "SQ":
-            for item in element.value or ():
-                _walk(item, found)
-        elif element.tag.is_private:
-            for text in _texts(element):
-                if "^" in text and len(text) <= 3 * 64:
-                    found.names.add(text)
-                _from_text(text, found)
-        else:
-            _collect(element.VR, element.keyword, _texts(element), found)
-
-
-def _elements(ds: Dataset) -> Iterator[Any]:
-    """Elements that may identify somebody. Raises Quarantine for one that cannot be read: what it names is unknown."""
     from pipelines.deidentify.values import vr_of
 
-    for tag in sorted(ds.keys()):
-        if not tag >> 16 & 1 and vr_of(ds, tag) in _SILENT:
+    charset = str(ds.original_character_set)
+    for key, raw in ds.items():
+        tag = int(key)
+        private = tag >> 16 & 1
+        vr = raw.VR if raw.VR and raw.VR != "UN" else vr_of(ds, key)
+        if vr in (_NUMERIC if private else _SILENT):
             continue
-        try:
-            yield ds[tag]
-        except RecursionError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a malformed element raises anything at all
-            if not tag >> 16 & 1:
-                raise Quarantine("unreadable", f"{type(error).__name__} in an identifying element") from None
+        value = raw.value if raw.is_raw else None
+        if vr == "SQ" or value is None or len(value) > _LONGEST or (private and vr == "UN"):
+            _element(ds, key, found)
+            continue
+        remembered = (tag, vr, value, charset)
+        named = _memo.get(remembered)
+        if named is None:
+            alone = _Found()
+            _element(ds, key, alone)
+            named = tuple((kind, frozenset(values)) for kind, values in vars(alone).items() if values)
+            if len(_memo) >= _MOST:
+                _memo.clear()
+            _memo[remembered] = named
+        for kind, values in named:
+            getattr(found, kind).update(values)
+
+
+def _element(ds: Dataset, tag: Any, found: _Found) -> None:
+    """What one element names, and everything below it."""
+    try:
+        element = ds[tag]
+    except RecursionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a malformed element raises anything at all
+        if tag >> 16 & 1:
+            return
+        raise Quarantine("unreadable", f"{type(error).__name__} in an identifying element") from None
+    if element.VR == "SQ":
+        for item in element.value or ():
+            _walk(item, found)
+    elif tag >> 16 & 1:
+        for text in _texts(element):
+            if "^" in text and len(text) <= 3 * 64:
+                found.names.add(text)
+            _from_text(text, found)
+    else:
+        _collect(element.VR, element.keyword, _texts(element), found)
 
 
 def _collect(vr: str, keyword: str, texts: list[str], found: _Found) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -134,27 +135,27 @@ def _image(
 ) -> None:
     cleaner = _cleaner(job.policy, job.secret, job.issuer, job.opt_out, job.aliases)
     try:
-        raw = _read(path, entry["sha256"])
-        ds, source = cleaner.read(raw)
-        if source.opted_out:
-            private.opted_out.append(source.who.accession)
-            row |= {"state": "opted_out", "reason": "opted_out", "claimed": None}
-            return
-        row["practice"] = source.who.practice
-        row |= {"rows": int(ds.Rows), "columns": int(ds.Columns), "view": text(ds, "ViewPosition")[:16]}
-        _remember(private, source, text(ds, "PatientName"), job.secret)
-        written = cleaner.clean(ds, source)
+        with _opened(path, entry["sha256"]) as file:
+            ds, source = cleaner.read(file)
+            if source.opted_out:
+                private.opted_out.append(source.who.accession)
+                row |= {"state": "opted_out", "reason": "opted_out", "claimed": None}
+                return
+            row["practice"] = source.who.practice
+            row |= {"rows": int(ds.Rows), "columns": int(ds.Columns), "view": text(ds, "ViewPosition")[:16]}
+            _remember(private, source, text(ds, "PatientName"), job.secret)
+            written = cleaner.clean(ds, source)
+            target, sha256 = _store(written, entry, job.root, scratch)
     except Quarantine as verdict:
         row |= {"state": "quarantined", "reason": verdict.reason, "detail": verdict.detail or None}
         return
     private.uids.update(written.cleaned.uids)
-    target = _store(written, entry, job.root, scratch)
     stored.append(target)
     row |= {name: entry[name] for name in ("patient", "accession", "study", "series", "instance", "sop_class")}
     row |= {
         "state": "written",
         "output": target.relative_to(job.root).as_posix(),
-        "sha256": written.sha256,
+        "sha256": sha256,
         "transfer_syntax": written.transfer_syntax,
         "boxes": written.boxes,
         "unknown": written.cleaned.unknown,
@@ -163,25 +164,29 @@ def _image(
     }
 
 
-def _read(path: Path, sha256: str) -> bytes:
+@contextlib.contextmanager
+def _opened(path: Path, sha256: str) -> Iterator[BinaryIO]:
+    """The source, open and checked to be what was scanned; raises Quarantine."""
     try:
-        raw = path.read_bytes()
+        file = path.open("rb")
     except OSError as error:
         raise Quarantine("unreadable", type(error).__name__) from None
-    if hashlib.sha256(raw).hexdigest() != sha256:
-        raise Quarantine("unreadable", "changed since it was scanned")
-    return raw
+    with file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise Quarantine("unreadable", "changed since it was scanned")
+        yield file
 
 
-def _store(written: Written, entry: dict[str, Any], root: Path, scratch: Path) -> Path:
-    """Put the file in its place, whole: it is written beside and renamed, and synced with its partition."""
+def _store(written: Written, entry: dict[str, Any], root: Path, scratch: Path) -> tuple[Path, str]:
+    """Put the file in its place, whole, and return its SHA-256: it is written beside and renamed."""
     folder = root / "dicom" / entry["patient"] / entry["study"]
     folder.mkdir(parents=True, exist_ok=True)
     temporary: Path = scratch / "instance"
     target: Path = folder / f"{entry['instance']}.dcm"
-    temporary.write_bytes(written.data)
+    with temporary.open("wb") as file:
+        sha256 = written.store(file)
     temporary.replace(target)
-    return target
+    return target, sha256
 
 
 def _sync(path: Path) -> None:

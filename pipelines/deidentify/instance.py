@@ -1,18 +1,16 @@
-"""One instance from its bytes to proven bytes: identities, pixels, header, markers, new file meta, proof."""
+"""One instance from its file to proven bytes: identities, pixels, header, markers, new file meta, proof."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Protocol
 
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID
 
-from pipelines import __version__
 from pipelines.deidentify.aliases import NO_ALIASES, Aliases
+from pipelines.deidentify.encode import encode_file
 from pipelines.deidentify.header import Cleaned, HeaderCleaner
 from pipelines.deidentify.identities import Identities, Quarantine, from_dataset
 from pipelines.deidentify.markers import Done, markers
@@ -21,10 +19,8 @@ from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.proof import Needles, prove
 from pipelines.keys import DerivationSecret
 from pipelines.scan.dicom import PIXEL_DATA, Subject, per_file, read_object, require_image, subject, text
+from pipelines.scan.pixelstream import blocks
 
-# Ours, under the UUID-derived root (PS3.5 B.2).
-IMPLEMENTATION_UID = UID("2.25.189642763514703927264862703459812067433")
-IMPLEMENTATION_VERSION = f"INTRAMURAL_{__version__}"[:16]
 _PATIENT_IDS = ("PatientID", "OtherPatientIDs")
 
 
@@ -49,20 +45,37 @@ class Source:
 
 @dataclass
 class Written:
-    """A de-identified object, proven, ready to be stored."""
+    """A de-identified object, proven, ready to be stored. Its pixel data may still lie in the source's file."""
 
-    data: bytes
+    head: bytes
+    pixels: Any
+    """Value of the pixel element: bytes, or a stream (scan.pixelstream)."""
+    tail: bytes
     cleaned: Cleaned
     boxes: int
     transfer_syntax: str
 
+    def store(self, file: BinaryIO) -> str:
+        """Write the object, its pixel data block by block, and return its SHA-256."""
+        digest = hashlib.sha256()
+        for block in self._blocks():
+            digest.update(block)
+            file.write(block)
+        return digest.hexdigest()
+
     @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+    def data(self) -> bytes:
+        """The whole file in memory."""
+        return b"".join(self._blocks())
+
+    def _blocks(self) -> Any:
+        yield self.head
+        yield from blocks(self.pixels)
+        yield self.tail
 
 
 class InstanceCleaner:
-    """Applies a policy to instances of one site. Holds no state of one file to the next."""
+    """Applies a policy to instances of one site. Holds no state of one file to the next that could change a byte."""
 
     def __init__(
         self,
@@ -77,10 +90,10 @@ class InstanceCleaner:
         self.issuer, self.opt_out, self.aliases = issuer, opt_out, aliases
         self.header = HeaderCleaner(policy, secret)
 
-    def read(self, raw: bytes) -> tuple[FileDataset, Source]:
-        """Parse `raw` and learn whose it is; raises Quarantine."""
+    def read(self, file: bytes | BinaryIO) -> tuple[FileDataset, Source]:
+        """Parse a file, which must stay open until the object is stored, and learn whose it is; raises Quarantine."""
         with per_file():
-            ds = read_object(raw)
+            ds = read_object(file)
             require_image(ds)
             who = subject(ds, self.secret, self.issuer, self.aliases)
             issuer, patient_id = self.aliases.current(
@@ -104,37 +117,24 @@ class InstanceCleaner:
             if face and self.policy.options.visual_features == "quarantine":
                 raise Quarantine("face")
             pixels = self.pixels.clean(ds)
-            cleaned = self.header.clean(ds, source.who, source.identities)
-            new = cleaned.ds
-            burned_in = text(ds, "BurnedInAnnotation") == "YES"
-            new.update(markers(self.policy, Done(pixels.proved, not cleaned.uids, face, burned_in)))
-            new[PIXEL_DATA] = ds[PIXEL_DATA]
-            syntax = UID(ds.file_meta.TransferSyntaxUID)
-            data = encode(new, syntax)
-            needles = Needles(source.identities, frozenset(cleaned.kept))
-            prove(data, len(ds[PIXEL_DATA].value), needles, ds)
-            return Written(data, cleaned, len(pixels.boxes), str(new.file_meta.TransferSyntaxUID))
+            done = Done(pixels.proved, False, face, text(ds, "BurnedInAnnotation") == "YES")
+            needles = Needles(source.identities)
+            try:
+                return self._written(ds, source, needles, pixels, done, careful=False)
+            except Quarantine:
+                return self._written(ds, source, needles, pixels, done, careful=True)
 
-
-def encode(ds: Dataset, syntax: UID) -> bytes:
-    """A Part 10 file with a zero preamble and file meta of our own; pixel data go in as they are.
-
-    A deflated source is stored inflated: what is proven must be readable in the file's bytes.
-    """
-    if syntax == DeflatedExplicitVRLittleEndian:
-        syntax = ExplicitVRLittleEndian
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\0\1"
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
-    meta.TransferSyntaxUID = syntax
-    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
-    ds.file_meta = meta
-    file = FileDataset("", ds, file_meta=meta, preamble=b"\0" * 128)
-    if syntax.is_compressed and "PixelData" in file:
-        file["PixelData"].is_undefined_length = True
-    buffer = io.BytesIO()
-    dcmwrite(buffer, file, enforce_file_format=True)
-    return buffer.getvalue()
+    def _written(
+        self, ds: FileDataset, source: Source, needles: Needles, pixels: Any, done: Done, *, careful: bool
+    ) -> Written:
+        """The object with a new header, proven. Careful only where the quick way left something of the source."""
+        cleaned = self.header.clean(ds, source.who, needles, careful=careful)
+        syntax, new = UID(ds.file_meta.TransferSyntaxUID), cleaned.ds
+        new.update(markers(self.policy, replace(done, uids_kept=not cleaned.uids)))
+        new[PIXEL_DATA] = ds[PIXEL_DATA]
+        head, tail = encode_file(new, syntax, text(new, "SOPClassUID"), text(new, "SOPInstanceUID"))
+        prove(head + tail, needles.without(cleaned.kept), ds)
+        return Written(head, ds[PIXEL_DATA].value, tail, cleaned, len(pixels.boxes), str(syntax))
 
 
 def _patient_ids(ds: Dataset) -> set[str]:
@@ -144,4 +144,4 @@ def _patient_ids(ds: Dataset) -> set[str]:
     return found - {""}
 
 
-__all__ = ["InstanceCleaner", "Quarantine", "Source", "Written", "encode"]
+__all__ = ["InstanceCleaner", "Quarantine", "Source", "Written"]

@@ -26,6 +26,7 @@ from pydicom.uid import (
 )
 
 from pipelines.deidentify.identities import Quarantine
+from pipelines.scan.pixelstream import blocks
 
 Frame = NDArray[Any]
 View = NDArray[np.uint8]
@@ -122,13 +123,16 @@ def has_stray_data(ds: Dataset) -> bool:
     if stored == allocated or allocated not in (8, 16, 32):
         return False
     order = ">" if ds.file_meta.TransferSyntaxUID == ExplicitVRBigEndian else "<"
-    raw = np.frombuffer(ds.PixelData, f"{order}u{allocated // 8}", count=size * 8 // allocated)
-    above = raw >> stored
-    clean = above == 0
-    if int(ds.PixelRepresentation):
-        sign = (raw >> (stored - 1)) & 1
-        clean = above == sign * ((1 << (allocated - stored)) - 1)
-    return not bool(clean.all())
+    for block in blocks(ds.PixelData):
+        raw = np.frombuffer(block, f"{order}u{allocated // 8}", count=len(block) * 8 // allocated)
+        above = raw >> stored
+        clean = above == 0
+        if int(ds.PixelRepresentation):
+            sign = (raw >> (stored - 1)) & 1
+            clean = above == sign * ((1 << (allocated - stored)) - 1)
+        if not clean.all():
+            return True
+    return False
 
 
 def replace_pixels(ds: Dataset, frames: list[Frame], photometric: str) -> None:

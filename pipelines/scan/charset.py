@@ -96,8 +96,7 @@ def _reads(text: bytes, encoding: str) -> bool:
 
 def _texts(ds: Dataset) -> Iterable[bytes]:
     """The undecoded texts of the top level; what is nested is in the same character set or names its own."""
-    for tag in ds.keys():  # noqa: SIM118 - iterating the dataset itself would convert every element
-        raw = ds.get_item(tag)
+    for tag, raw in ds.items():  # as stored: iterating the dataset itself would convert every element
         value = raw.value
         if not isinstance(value, bytes) or tag == CHARACTER_SET or (value.isascii() and b"\x1b" not in value):
             continue

@@ -1,4 +1,4 @@
-"""Reading a DICOM object whole or not at all: with or without preamble, never half."""
+"""Reading a DICOM object whole or not at all: with or without preamble, never half, its pixel data left in the file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import io
 import logging
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
 
 import pydicom
 from pydicom import charset, config
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -25,10 +29,15 @@ from pipelines.deidentify.aliases import NO_ALIASES, Aliases
 from pipelines.deidentify.identities import Quarantine
 from pipelines.keys import DerivationSecret
 from pipelines.scan.charset import settle_charset
+from pipelines.scan.pixelstream import UNDEFINED, PixelStream, encapsulated_length
 
 PIXEL_DATA = 0x7FE00010
 _UID = re.compile(r"[0-9.]{3,64}")
-_UNDEFINED = 0xFFFFFFFF
+HEAD = 1 << 18  # more than the header of nearly every image
+MOST_BEHIND = 1 << 26
+MOST_INFLATED = 1 << 30
+_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -50,20 +59,30 @@ def configure_pydicom() -> None:
     charset.handled_encodings = tuple(e for e in charset.handled_encodings if e != "iso_ir_58")
 
 
-def read_object(raw: bytes) -> FileDataset:
-    """The object in `raw`, with a transfer syntax in its file meta; raises Quarantine.
+def read_object(source: bytes | BinaryIO) -> FileDataset:
+    """The object in a file, with a transfer syntax in its file meta; raises Quarantine.
 
-    pydicom returns what it got from a cut-off file, without an error (an encapsulated one even empty), so the end of
-    the last element is held against the length of the file.
+    The pixel data are not read: their element holds a `PixelStream` on the file, which must stay open. A deflated
+    object is inflated, in memory. pydicom returns what it got from a cut-off file, without an error (an encapsulated
+    one even empty), so the end of the last element is held against the length of the file.
     """
-    if not raw:
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    size = file.seek(0, io.SEEK_END)
+    if not size:
         raise Quarantine("empty")
-    part10 = raw[128:132] == b"DICM"
+    file.seek(0)
+    head = file.read(HEAD)
+    part10 = head[128:132] == b"DICM"
     try:
-        ds = pydicom.dcmread(io.BytesIO(raw), force=True)
+        if part10 and _DEFLATED in head[:4096]:
+            file = io.BytesIO(_inflated(file))
+            size = file.seek(0, io.SEEK_END)
+        ds, pixels, head = _header(file, size)
         settle_charset(ds)
         sane = _is_uid(ds.get("SOPClassUID")) and _is_uid(ds.get("SOPInstanceUID"))
         directory = "DirectoryRecordSequence" in ds
+    except Quarantine:
+        raise
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything, RecursionError included
         raise Quarantine("unreadable" if part10 else "not_dicom", type(error).__name__) from None
     if directory:
@@ -72,9 +91,91 @@ def read_object(raw: bytes) -> FileDataset:
         raise Quarantine("unreadable" if part10 else "not_dicom", "no valid SOP class and instance UID")
     if "TransferSyntaxUID" not in ds.file_meta:
         ds.file_meta.TransferSyntaxUID = _syntax(ds)
-    if ds.file_meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
-        _require_whole(ds, raw)
+    if pixels:
+        _attach(ds, pixels, file, size)
+    else:
+        _require_whole(ds, head)
     return ds
+
+
+class _Found(NamedTuple):
+    """Where the pixel element's value begins, and how its header describes it."""
+
+    offset: int
+    vr: str | None
+    length: int
+
+
+def _header(file: BinaryIO, size: int) -> tuple[FileDataset, _Found | None, bytes]:
+    """Everything before the pixel data, parsed in memory: first from the start of the file, from more where needed."""
+    limit = HEAD
+    while True:
+        file.seek(0)
+        head = file.read(limit)
+        whole = len(head) == size
+        found: list[_Found] = []
+        buffer = io.BytesIO(head)
+
+        def at_pixels(
+            tag: int, vr: str | None, length: int, buffer: io.BytesIO = buffer, found: list[_Found] = found
+        ) -> bool:
+            if tag == PIXEL_DATA:
+                found.append(_Found(buffer.tell(), vr, length))
+            return tag == PIXEL_DATA
+
+        try:
+            ds = read_partial(buffer, stop_when=at_pixels, force=True)
+        except Exception:
+            if whole:
+                raise
+        else:
+            if found:
+                return ds, found[-1], head
+            if whole:
+                return ds, None, head
+        limit *= 16
+
+
+def _attach(ds: FileDataset, pixels: _Found, file: BinaryIO, size: int) -> None:
+    """Put a stream on the pixel data into `ds`, and the elements behind them."""
+    implicit, little = pixels.vr is None, ds.original_encoding[1] is not False
+    encapsulated = pixels.length == UNDEFINED
+    if encapsulated != UID(ds.file_meta.TransferSyntaxUID).is_encapsulated:
+        raise Quarantine("unreadable", "pixel data that do not follow the transfer syntax")
+    file.seek(pixels.offset)
+    length = encapsulated_length(file, little) if encapsulated else pixels.length
+    end = file.tell() if encapsulated else pixels.offset + length
+    if end > size:
+        raise Quarantine("unreadable", "cut off or followed by foreign bytes")
+    file.seek(end)
+    rest = file.read(MOST_BEHIND + 1)
+    if len(rest) > MOST_BEHIND:
+        raise Quarantine("unreadable", "too much behind the pixel data")
+    if rest.strip(b"\0"):
+        behind = read_dataset(io.BytesIO(rest), implicit, little, parent_encoding=ds._character_set)
+        _require_whole(behind, rest)
+        if PIXEL_DATA in behind:
+            raise Quarantine("unreadable", "pixel data twice")
+        ds.update(behind)
+    vr = pixels.vr if pixels.vr in ("OB", "OW") else "OB" if encapsulated else "OW"
+    stream = PixelStream(file, pixels.offset, length)
+    ds[PIXEL_DATA] = DataElement(
+        PIXEL_DATA, vr, stream, pixels.offset, is_undefined_length=encapsulated, already_converted=True
+    )
+
+
+def _inflated(file: BinaryIO) -> bytes:
+    """A deflated Part 10 file (PS3.5 A.5) as the explicit little-endian file it stands for."""
+    file.seek(132)
+    read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    start = file.tell()
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = inflater.decompress(file.read(), MOST_INFLATED)
+    if not inflater.eof:
+        raise Quarantine("unreadable", "deflated data cut off or too large")
+    file.seek(0)
+    meta = file.read(start)
+    return meta.replace(_DEFLATED, ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0")) + data
 
 
 def require_image(ds: Dataset) -> None:
@@ -120,18 +221,16 @@ def _syntax(ds: FileDataset) -> UID:
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def _require_whole(ds: FileDataset, raw: bytes) -> None:
-    end = 0
-    for tag in ds.keys():  # noqa: SIM118 - iterating the dataset itself would convert every element
-        element = ds.get_item(tag)
-        start = getattr(element, "value_tell", None)
-        length = getattr(element, "length", None)
-        if start is None or length is None or element.value is None:
-            continue
-        value_end = start + (len(element.value) + 8 if length == _UNDEFINED else length)
-        end = max(end, value_end)
-    last = max(ds.keys(), default=0)
-    if end > len(raw) or (getattr(ds.get_item(last), "value_tell", None) and raw[end:].strip(b"\0")):
+def _require_whole(ds: Dataset, raw: bytes) -> None:
+    """Raise Quarantine unless the last element of `ds`, read from `raw`, ends where `raw` ends, zeros aside."""
+    last = next(reversed(ds.items()), (0, None))[1]
+    if isinstance(last, RawDataElement) and last.value is not None and last.length != UNDEFINED:
+        whole = len(last.value) == last.length
+        rest = raw[last.value_tell + last.length :]
+    else:  # of undefined length: a sequence delimiter is its end
+        rest = raw.rpartition(_SEQUENCE_END)[2] if last is not None else b""
+        whole = len(rest) < len(raw)
+    if not whole or rest.strip(b"\0"):
         raise Quarantine("unreadable", "cut off or followed by foreign bytes")
 
 

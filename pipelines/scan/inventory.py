@@ -23,6 +23,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydicom.dataset import Dataset
 
 from pipelines.contract import read_json, write_atomic
 from pipelines.deidentify.aliases import load_aliases
@@ -188,14 +189,17 @@ def _inspect(row: dict[str, Any], source: Source, relative: str) -> None:
     path = source.export / relative
     if not inside(source.export, path):
         raise Quarantine("not_dicom", "a link that leads out of the export, or no ordinary file")
-    raw = path.read_bytes()
-    row |= {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
-    if kind := table_kind(relative):
-        row["kind"] = kind
-        if not raw:
-            raise Quarantine("empty")
-        return
-    ds = read_object(raw)
+    with path.open("rb") as file:
+        row |= {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": file.tell()}
+        if kind := table_kind(relative):
+            row["kind"] = kind
+            if not row["size"]:
+                raise Quarantine("empty")
+            return
+        _object(row, read_object(file), source)
+
+
+def _object(row: dict[str, Any], ds: Dataset, source: Source) -> None:
     require_image(ds)
     row["kind"] = "image"
     who = subject(ds, source.secret, source.issuer, load_aliases(source.aliases))

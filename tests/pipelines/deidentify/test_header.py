@@ -11,8 +11,9 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from pipelines.deidentify.encode import IMPLEMENTATION_UID
 from pipelines.deidentify.identities import Quarantine
-from pipelines.deidentify.instance import IMPLEMENTATION_UID, InstanceCleaner, Written
+from pipelines.deidentify.instance import InstanceCleaner, Written
 from pipelines.deidentify.pixels import PixelResult
 from pipelines.deidentify.policy import Policy, load_policy
 from pipelines.keys import DerivationSecret

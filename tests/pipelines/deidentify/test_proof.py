@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.deidentify.encode import encode_file
 from pipelines.deidentify.identities import Identities, Quarantine, from_dataset
-from pipelines.deidentify.instance import encode
 from pipelines.deidentify.proof import Needles, dates_in, prove
 from pipelines.scan.dicom import configure_pydicom
-from tests.dicoms import instance
+from tests.dicoms import DX, instance
 
 WHO = Identities(
     names=frozenset({"Weatherby^Zofia^Ann", "Gutiérrez^Víctor", "Heart^Rose", "山田^太郎=Yamada^Taro"}),
@@ -91,10 +91,14 @@ def test_an_object_with_a_value_left_is_refused(keyword: str, value: str) -> Non
     for tag in [e.tag for e in output if e.keyword not in ("Rows", "Columns", "PixelData", "SOPClassUID", "Modality")]:
         del output[tag]
     output.SOPInstanceUID = "2.25.1"
-    pixels = len(output.PixelData)
-    prove(encode(output, source.file_meta.TransferSyntaxUID), pixels, needles, source)
+    del output.PixelData
+
+    def whole() -> bytes:
+        return b"".join(encode_file(output, source.file_meta.TransferSyntaxUID, DX, "2.25.1"))
+
+    prove(whole(), needles, source)
     setattr(output, keyword, value)
     with pytest.raises(Quarantine) as verdict:
-        prove(encode(output, source.file_meta.TransferSyntaxUID), pixels, needles, source)
+        prove(whole(), needles, source)
     assert verdict.value.reason == "residue"
     assert "Kvothensdottir" not in verdict.value.detail

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 import pipelines.deidentify as package
 from pipelines.deidentify.header import HeaderCleaner
 from pipelines.deidentify.identities import from_dataset
+from pipelines.deidentify.needles import Needles
 from pipelines.deidentify.policy import load_policy
 from pipelines.deidentify.table import Action, actions
 from pipelines.keys import DerivationSecret
@@ -75,7 +76,7 @@ def clean_one(row: dict[str, str], policy: str) -> tuple[DataElement | None, str
     else:
         ds.add_new(tag, vr, CANARY.get(vr, "Zyxwhite"))
     cleaner = HeaderCleaner(load_policy(policy), SECRET)
-    new = cleaner.clean(ds, subject(ds, SECRET, ""), from_dataset(ds)).ds
+    new = cleaner.clean(ds, subject(ds, SECRET, ""), Needles(from_dataset(ds)), careful=True).ds
     return new.get(tag), vr
 
 

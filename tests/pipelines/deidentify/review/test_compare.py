@@ -6,6 +6,7 @@ from pydicom.sequence import Sequence
 
 from pipelines.deidentify.header import HeaderCleaner
 from pipelines.deidentify.identities import from_dataset
+from pipelines.deidentify.needles import Needles
 from pipelines.deidentify.policy import load_policy
 from pipelines.deidentify.review.compare import ITEMS, Line, compare
 from pipelines.deidentify.review.risk import factors
@@ -18,7 +19,7 @@ SECRET = DerivationSecret("site", 1, b"s" * 32)
 
 
 def cleaned(ds):
-    return HeaderCleaner(POLICY, SECRET).clean(ds, subject(ds, SECRET, ""), from_dataset(ds))
+    return HeaderCleaner(POLICY, SECRET).clean(ds, subject(ds, SECRET, ""), Needles(from_dataset(ds)), careful=True)
 
 
 @pytest.fixture(scope="module")
