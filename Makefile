@@ -62,7 +62,7 @@ lint: $(DEV_STAMP) ## ruff, mypy, import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: $(DEV_STAMP) ## measured claims; appends to docs/benchmarks.md
-	@for bench in tests/benchmarks/{bench,deid}_*.py; do PYTHONPATH=. $(BIN)/python $$bench || exit 1; done
+	@for bench in tests/benchmarks/{bench,deid,reports}_*.py; do PYTHONPATH=. $(BIN)/python $$bench || exit 1; done
 
 lock: | $(UV) ## compile the locks anew
 	@$(UV) pip compile -q --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \

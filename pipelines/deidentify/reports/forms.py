@@ -83,10 +83,10 @@ def find_forms(text: str) -> Iterator[Span]:
             if kind == "HOSPITAL":
                 start = _institution_start(text, start, end)
             if start < end:
-                yield Span(kind, start, end)
+                yield Span(kind, start, end, "forms", 0.85)
     for match in _AGE.finditer(text):
         if not match[match.lastgroup or 0].startswith("90"):
-            yield Span("AGE", *match.span(match.lastgroup or 0))
+            yield Span("AGE", *match.span(match.lastgroup or 0), "forms", 0.85)
 
 
 def _institution_start(text: str, start: int, end: int) -> int:

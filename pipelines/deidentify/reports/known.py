@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from pipelines.deidentify.identities import Identities
 from pipelines.deidentify.reports.dates import spellings
 from pipelines.deidentify.reports.folding import fold
-from pipelines.deidentify.reports.names import find_names, ordinary, persons
+from pipelines.deidentify.reports.names import find_names, persons
 from pipelines.deidentify.reports.spans import Span
-from pipelines.deidentify.reports.words import word_list
+from pipelines.deidentify.reports.words import ordinary, word_list
 
 _START, _END = r"(?<![^\W_])", r"(?![^\W_])"
 SHORTEST_ID = 5
 # Words of an institution's name that other institutions and ordinary sentences share.
 _SHARED = frozenset(word_list("institution_words"))
 _BETWEEN = r"[\s,.#-]{1,3}"
+_ID_GAP, _PHONE_GAP = re.compile(r"[\s._/-]?"), re.compile(r"[\s().\-/]{0,3}")
+_COUNTRY = re.compile(r"(?:\+\d{1,3}[\s().\-/]{0,3})?\($|\+\d{1,3}[\s().\-/]{0,3}$")
 _STREET = {"street": "st", "avenue": "ave", "road": "rd", "lane": "ln", "drive": "dr", "boulevard": "blvd",
            "court": "ct", "place": "pl", "apartment": "apt", "suite": "ste", "square": "sq",
            "terrace": "ter"}  # fmt: skip
 
 
-def find_known(text: str, who: Identities) -> tuple[list[Span], int]:
-    """Spans of the header's values in `text` (NFC), and how many ordinary words that are also names are left."""
-    folded = fold(text)
-    names, left = find_names(text, who.names)
-    spans = list(names)
-    for kind, pattern in _patterns(who, folded):
-        spans += [Span(kind, m.start(), m.end()) for m in pattern.finditer(folded)]
-    return spans, left
+def find_known(text: str, who: Identities) -> tuple[list[Span], list[Span]]:
+    """Spans of the header's values in `text` (NFC), and ordinary words left that are also names of its persons."""
+    names, doubtful = find_names(text, who.names)
+    return [*names, *_values(fold(text), who)], doubtful
 
 
 def residue(text: str, who: Identities) -> bool:
@@ -41,7 +40,7 @@ def residue(text: str, who: Identities) -> bool:
     tokens = " ".join(re.findall(r"[^\W_]+", folded))
     joined = re.sub(r"(?<=\d)[ .\-/()]+(?=\d)", "", folded)
     return (
-        any(p.search(folded) for _, p in _patterns(who, folded))
+        bool(_values(folded, who))
         or any(_stands_in(_plain(v), tokens) for v in _full_names(who.names))
         or any(d in joined for v in who.phones if len(d := re.sub(r"\D", "", v)) >= 7)
         or any(_date_in(d, folded) for d in who.dates)
@@ -49,53 +48,114 @@ def residue(text: str, who: Identities) -> bool:
     )
 
 
-# ---- values to patterns ------------------------------------------------------------------------------------------
-
-
-def _patterns(who: Identities, folded: str) -> Iterator[tuple[str, re.Pattern[str]]]:
-    """Kind and pattern of each value that can occur in the text at all: few do, and compiling costs most."""
+def _values(folded: str, who: Identities) -> list[Span]:
+    """Identifiers, phone numbers, addresses and institutions of the header in a folded text."""
     tokens = set(re.findall(r"[^\W_]+", folded))
-    squeezed = re.sub(r"[\W_]+", "", folded)
-    digits = re.sub(r"\D", "", folded)
-    for kind, values, make in (
-        ("ADDRESS", who.addresses, _address),
-        ("HOSPITAL", who.institutions, _institution),
-        ("PHONE", who.phones, _phone),
-        ("ID", who.ids | who.uids, _identifier),
-    ):
+    spans = []
+    for kind, values, make in (("ADDRESS", who.addresses, _address), ("HOSPITAL", who.institutions, _institution)):
         for value in sorted(values):
-            if kind == "PHONE":
-                possible = re.sub(r"\D", "", value)[-7:] in digits
-            elif kind == "ID":
-                possible = re.sub(r"[\W_]+", "", fold(value)) in squeezed
-            else:
-                possible = not tokens.isdisjoint(re.findall(r"[^\W_]+", fold(value)))
-            if possible and (pattern := make(value)) is not None:
-                yield kind, pattern
+            # Few values are in a text at all, and compiling a pattern costs most.
+            if not tokens.isdisjoint(_own_words(value)) and (pattern := make(value)) is not None:
+                spans += [Span(kind, *m.span(), "known") for m in pattern.finditer(folded)]
+    letters, digits = _Squeezed.of(r"[^\W_]", folded), _Squeezed.of(r"\d", folded)
+    for phone in sorted(who.phones):
+        spans += [Span("PHONE", start, end, "known") for start, end in _phone(re.sub(r"\D", "", phone), digits)]
+    for value in sorted(who.ids | who.uids):
+        if identifier := _identifier(value):
+            spans += [Span("ID", start, end, "known") for start, end in _places_of(identifier, letters)]
+    return spans
+
+
+# ---- numbers, whatever stands between their characters -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Squeezed:
+    """The characters of one kind in a text, without the others, and where each stands."""
+
+    text: str
+    kind: str
+    characters: str
+
+    @classmethod
+    def of(cls, kind: str, text: str) -> _Squeezed:
+        return cls(text, kind, "".join(re.findall(kind + "+", text)))
+
+    @cached_property
+    def at(self) -> list[int]:
+        return [m.start() for m in re.finditer(self.kind, self.text)]
+
+    def find(self, value: str, gap: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+        """First and last index of `value` in `characters` where only `gap` stands between its characters."""
+        found = self.characters.find(value)
+        while found >= 0:
+            last = found + len(value) - 1
+            if all(self.joined(i, gap) for i in range(found, last)):
+                yield found, last
+            found = self.characters.find(value, found + 1)
+
+    def joined(self, i: int, gap: re.Pattern[str]) -> bool:
+        """Whether characters i and i + 1 belong to one number."""
+        return bool(gap.fullmatch(self.text, self.at[i] + 1, self.at[i + 1]))
 
 
 @lru_cache(maxsize=8192)
-def _identifier(value: str) -> re.Pattern[str] | None:
-    """The identifier as a whole token, with or without separators between its characters."""
-    characters = re.findall(r"[^\W_]", fold(value))
+def _identifier(value: str) -> str:
+    """The letters and digits of an identifier; empty for one that is too short or a word of the language."""
+    characters = "".join(re.findall(r"[^\W_]", fold(value)))
     if len(characters) < SHORTEST_ID:
-        return None
+        return ""
     if not any(c.isdigit() for c in characters):
         words = re.findall(r"[^\W_]+", fold(value))
         if all(ordinary(w) for w in words) or len(characters) < SHORTEST_ID + 1:
-            return None
-    return re.compile(_START + "0*" + r"[\s._/-]?".join(map(re.escape, characters)) + _END)
+            return ""
+    return characters
+
+
+def _places_of(identifier: str, letters: _Squeezed) -> Iterator[tuple[int, int]]:
+    """Offsets of an identifier that is a token by itself, with or without separators and leading zeros."""
+    if identifier not in letters.characters:
+        return
+    at, text = letters.at, letters.text
+    for first, last in letters.find(identifier, _ID_GAP):
+        while first and letters.characters[first - 1] == "0" and at[first - 1] == at[first] - 1:
+            first -= 1
+        alone = (
+            not text[max(at[first] - 1, 0) : at[first]].isalnum() and not text[at[last] + 1 : at[last] + 2].isalnum()
+        )
+        if alone:
+            yield at[first], at[last] + 1
+
+
+def _phone(number: str, digits: _Squeezed) -> Iterator[tuple[int, int]]:
+    """Offsets of a phone number, whatever stands between its digits; the last seven suffice."""
+    if len(number) < 7 or number[-7:] not in digits.characters:
+        return
+    at, text, head = digits.at, digits.text, number[:-7]
+    for first, last in digits.find(number[-7:], _PHONE_GAP):
+        if text[at[last] + 1 : at[last] + 2].isdigit():
+            continue
+        start = first - len(head)
+        whole = head and start >= 0 and digits.characters[start:first] == head
+        if whole and all(digits.joined(i, _PHONE_GAP) for i in range(start, first)):
+            first = start
+        before = _COUNTRY.search(text, max(at[first] - 8, 0), at[first])
+        begin = before.start() if before else at[first]
+        if not text[max(begin - 1, 0) : begin].isdigit():
+            yield begin, at[last] + 1
+
+
+# ---- values to patterns ------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
-def _phone(value: str) -> re.Pattern[str] | None:
-    """The digits of the number, whatever stands between them; the last seven suffice."""
-    digits = re.sub(r"\D", "", value)
-    if len(digits) < 7:
-        return None
-    gap = r"[\s().\-/]{0,3}"
-    head = f"(?:{gap.join(digits[:-7])}{gap})?" if digits[:-7] else ""
-    return re.compile(r"(?<!\d)(?:\+\d{1,3}" + gap + r")?\(?" + head + gap.join(digits[-7:]) + r"(?!\d)")
+def _own_words(value: str) -> frozenset[str]:
+    """The words of an address or institution of which at least one must stand in a text that names it."""
+    found: set[str] = set()
+    for line in re.split(r"[\^,\n\\]+", fold(value)):
+        words = set(re.findall(r"[^\W_]+(?:'[^\W_]+)?", line))
+        found |= {w for w in words if not w.isdigit() and w not in _STREET and w not in _SHARED} or words
+    return frozenset(found)
 
 
 @lru_cache(maxsize=4096)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 KINDS = ("NAME", "ID", "DATE", "PHONE", "ADDRESS", "HOSPITAL", "AGE", "EMAIL", "URL")
+GENERAL_KINDS = (*KINDS, "PLACE", "ORGANIZATION", "GROUP", "TITLE", "CARD", "ACCOUNT", "IP", "ZIP")
+"""With those of general text, see general.py. GROUP is a nationality, religion or political group."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """`kind` is one of KINDS; offsets count characters of the source text."""
+    """`kind` is one of KINDS (or GENERAL_KINDS); offsets count characters of the source text."""
 
     kind: str
     start: int
     end: int
+    recogniser: str = ""
+    """Which layer found it: a name in docs, counts and the review data."""
+    score: float = 1.0
+    """How sure that layer is, 0 to 1; 1 for a value of the paired header."""
 
 
 def merge(layers: Iterable[Iterable[Span]], text: str) -> list[Span]:
@@ -31,7 +37,7 @@ def merge(layers: Iterable[Iterable[Span]], text: str) -> list[Span]:
                 left = len(piece) - len(piece.lstrip(" ,.;:\n\t"))
                 right = len(piece.rstrip(" ,;:\n\t"))
                 if any(c.isalnum() for c in piece):
-                    taken.append(Span(span.kind, start + left, start + right))
+                    taken.append(replace(span, start=start + left, end=start + right))
     return sorted(taken, key=lambda s: s.start)
 
 

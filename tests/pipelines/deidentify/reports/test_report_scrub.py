@@ -231,7 +231,7 @@ def test_residue_sees_a_strong_value_that_was_left(left):
 def test_a_value_that_layers_miss_is_reported(scrubber, monkeypatch):
     from pipelines.deidentify.reports import scrub as module
 
-    monkeypatch.setattr(module, "find_known", lambda *_: ([], 0))
+    monkeypatch.setattr(module, "find_known", lambda *_: ([], []))
     assert scrub(scrubber, "clip of kowalczyk ingrid here").residue
 
 
