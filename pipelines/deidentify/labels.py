@@ -12,6 +12,7 @@ from pipelines.contract import BadInput
 from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.proof import Needles
 from pipelines.deidentify.studies import Studies
+from pipelines.deidentify.vocabulary import is_term
 from pipelines.keys import DerivationSecret
 
 LINE_COLUMNS = {
@@ -25,6 +26,7 @@ _VALUES = {"Y": 1, "N": 0, "U": -1}
 # A label is a term, not a place for free text: letters, a little punctuation, no long numbers.
 _NAME = re.compile(r"[^\W\d_][\w ()/&,.'-]{0,63}")
 _LONG_NUMBER = re.compile(r"\d{3}")
+COMMON = 5
 
 
 class LabelReader:
@@ -96,6 +98,19 @@ def _positives(record: dict[str, str]) -> set[str]:
 
 
 def plain_terms(path: Path) -> list[str]:
-    """The labels that any row of a file names, what is no plain term aside."""
-    named = {name for record in records(path) for name in _positives(record)}
-    return sorted(name for name in named if _NAME.fullmatch(name) and not _LONG_NUMBER.search(name))
+    """The labels that a file uses, what is no plain term aside.
+
+    A term becomes a label of every study of the file, so a name typed in its place would be told of all of them: a
+    word that is not clinical counts only when COMMON studies are given it.
+    """
+    studies: dict[str, set[str]] = {}
+    for record in records(path):
+        for name in _positives(record):
+            named = studies.setdefault(name, set())
+            if len(named) < COMMON:
+                named.add(record.get("accession") or "")
+    return sorted(name for name, named in studies.items() if _is_plain(name) and (is_term(name) or len(named) >= COMMON))
+
+
+def _is_plain(name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) and not _LONG_NUMBER.search(name)

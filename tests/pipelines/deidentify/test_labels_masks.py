@@ -128,3 +128,13 @@ def test_polylines_are_read_with_their_position(tmp_path: Path, studies: Studies
     rows, rejected = read_masks(tmp_path, studies, {"lines.jsonl": text.encode()})
     assert [(r["points"], r["position"], r["output"]) for r in rows] == [([1, 2, 3.5, 4], "abnormal", None)]
     assert rejected == ["malformed"] * 3
+
+
+def test_a_name_in_place_of_a_label_becomes_nobodys_label(tmp_path: Path, studies: Studies) -> None:
+    few = "accession,labels\nA1,Edema|Wolfhagenroth\nA2,Edema\n"
+    values, rejected = read_labels(tmp_path, studies, few)
+    assert {label for _, label in values} == {"Edema"}
+    assert rejected == ["malformed"]
+    many = "accession,labels\nA1,Fleckschatten\nA2,\n" + "".join(f"B{n},Fleckschatten\n" for n in range(4))
+    values, _ = read_labels(tmp_path, studies, many)
+    assert values[("PA1", "Fleckschatten")] == 1
