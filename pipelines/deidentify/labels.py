@@ -109,7 +109,8 @@ def plain_terms(path: Path) -> list[str]:
             named = studies.setdefault(name, set())
             if len(named) < COMMON:
                 named.add(record.get("accession") or "")
-    return sorted(name for name, named in studies.items() if _is_plain(name) and (is_term(name) or len(named) >= COMMON))
+    safe = (name for name, named in studies.items() if is_term(name) or len(named) >= COMMON)
+    return sorted(name for name in safe if _is_plain(name))
 
 
 def _is_plain(name: str) -> bool:
