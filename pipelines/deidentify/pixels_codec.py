@@ -1,4 +1,4 @@
-"""Pixel data as frames of stored values, as pictures to look at, and back into the object.
+"""Pixel data as frames of stored values, and back into the object.
 
 Decoding gives what pydicom's decoder gives: stored values for grey and palette images, RGB for colour (PS3.3 C.7.6.3).
 """
@@ -9,11 +9,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, get_decoder
+from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -25,18 +24,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipelines.deidentify.identities import Quarantine
+from pipelines.deidentify.reasons import Quarantine
 from pipelines.scan.pixelstream import blocks
 
 Frame = NDArray[Any]
-View = NDArray[np.uint8]
 
 SAME_SYNTAX = {RLELossless, JPEG2000Lossless, JPEGLSLossless}
 ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit}
 MAX_FRAME_PIXELS = 1 << 28
-GREY = ("MONOCHROME1", "MONOCHROME2")
-# Two pictures of one frame are worth looking at both when some stored value differs by this many grey levels of 255.
-SAME_PICTURE = 24
 
 
 def require_sane(ds: Dataset) -> None:
@@ -76,33 +71,6 @@ def decode(ds: Dataset) -> Iterator[tuple[Frame, str]]:
         raise Quarantine("pixels", type(error).__name__) from None
 
 
-def views(ds: Dataset, frame: Frame, photometric: str) -> list[View]:
-    """Pictures (rows, columns) uint8 in which everything that any display shows is visible, dark as displayed.
-
-    Grey frames: under the object's own window, and over the full range of values, since text may be written at
-    values that the window saturates. Colour frames: by brightness and by the strongest channel.
-    """
-    if photometric == "PALETTE COLOR":
-        frame = np.asarray(apply_color_lut(frame, ds))
-    if frame.ndim == 3:
-        colour = frame if frame.dtype == np.uint8 else (frame >> (frame.dtype.itemsize * 8 - 8)).astype(np.uint8)
-        grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        return _distinct([grey, np.ascontiguousarray(colour.max(axis=2))])
-    low, high = int(frame.min()), int(frame.max())
-    if high - low >= 1 << 20:
-        raise Quarantine("pixels", "range of values")
-    values = np.arange(low, high + 1)
-    tables = [_stretch(values.astype(np.float64), low, high)]
-    if frame.dtype != np.uint8 or "WindowCenter" in ds or "VOILUTSequence" in ds:
-        tables += [_windowed(ds, values)]
-    if frame.dtype != np.uint8:
-        tables += [_stretch(values.astype(np.float64), *np.percentile(frame[::4, ::4], [1, 99]))]
-    if photometric == "MONOCHROME1":
-        tables = [np.asarray(255 - t, dtype=np.uint8) for t in tables]
-    index = frame if low == 0 else frame.astype(np.int64) - low
-    return [np.ascontiguousarray(np.take(t, index)) for t in _distinct(tables)]
-
-
 def darkest(ds: Dataset, photometric: str) -> int:
     """The palette entry that displays darkest; 0 for true colour."""
     if photometric != "PALETTE COLOR":
@@ -125,6 +93,8 @@ def has_stray_data(ds: Dataset) -> bool:
     order = ">" if ds.file_meta.TransferSyntaxUID == ExplicitVRBigEndian else "<"
     for block in blocks(ds.PixelData):
         raw = np.frombuffer(block, f"{order}u{allocated // 8}", count=len(block) * 8 // allocated)
+        if int(raw.max(initial=0)) >> stored == 0:
+            continue
         above = raw >> stored
         clean = above == 0
         if int(ds.PixelRepresentation):
@@ -167,28 +137,3 @@ def replace_pixels(ds: Dataset, frames: list[Frame], photometric: str) -> None:
     ds.PixelData = data + b"\0" * (len(data) % 2)
     ds["PixelData"].VR = "OW" if array.dtype.itemsize > 1 or syntax.is_implicit_VR else "OB"
     ds["PixelData"].is_undefined_length = False
-
-
-# ---- pictures ----------------------------------------------------------------------------------------------------
-
-
-def _stretch(values: NDArray[np.float64], low: float, high: float) -> View:
-    return ((values - low) * (255 / max(high - low, 1))).clip(0, 255).astype(np.uint8)
-
-
-def _windowed(ds: Dataset, values: NDArray[np.int64]) -> View:
-    """A table of display levels by the object's own modality and VOI transformation."""
-    try:
-        shown = np.asarray(apply_voi_lut(apply_modality_lut(values, ds), ds), dtype=np.float64)
-    except Exception:  # noqa: BLE001 - a malformed window hides nothing: the full range is looked at in any case
-        return _stretch(values.astype(np.float64), values[0], values[-1])
-    return _stretch(shown, float(shown.min()), float(shown.max()))
-
-
-def _distinct(pictures: list[View]) -> list[View]:
-    """Leave out pictures that show the same as an earlier one."""
-    kept: list[View] = []
-    for picture in pictures:
-        if all(int(np.abs(picture.astype(np.int16) - k.astype(np.int16)).max()) >= SAME_PICTURE for k in kept):
-            kept.append(picture)
-    return kept

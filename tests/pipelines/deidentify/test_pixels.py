@@ -23,7 +23,10 @@ from pydicom.uid import (
 from pipelines.deidentify import pixels
 from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.pixels import PixelCleaner
-from pipelines.deidentify.pixels_text import find_text, read_text
+from pipelines.deidentify.pixels_marks import Judge
+from pipelines.deidentify.pixels_models import read_text
+from pipelines.deidentify.pixels_picture import Display
+from pipelines.deidentify.pixels_text import find_text
 
 NAME = "WEATHERBY, ULRIKE"
 ROWS, COLUMNS = 352, 480
@@ -135,8 +138,8 @@ def test_grey_text_is_blanked_and_all_else_is_equal(syntax, photometric, bits, d
     assert ds.get("LossyImageCompression") == ("01" if lossy else None)
     assert ds.PhotometricInterpretation == photometric
     # Nothing of the text is left to read in what was written.
-    grey = np.asarray(pixels.views(ds, after, photometric)[0])
-    assert not any("WEATH" in text or "ULRI" in text for text, _ in read_text([r.crop(grey) for r in find_text(grey)]))
+    (grey,) = Display(ds, after, photometric).pictures(after)
+    assert not any(part in read_text(r.crop(grey))[0] for r in find_text(grey) for part in ("WEATH", "ULRI"))
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
@@ -295,10 +298,10 @@ def test_the_models_come_from_the_wheel_and_nothing_is_fetched(monkeypatch):
     def refuse(*_args, **_kwargs):
         raise AssertionError("a connection was opened")
 
-    from pipelines.deidentify import pixels_text
+    from pipelines.deidentify import pixels_models
 
-    pixels_text._detector.cache_clear()
-    pixels_text._recogniser.cache_clear()
+    pixels_models.detector.cache_clear()
+    pixels_models.recogniser.cache_clear()
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     ds = dataset(written(background(), NAME, (20, 300))[0], "MONOCHROME2", 8, ExplicitVRLittleEndian)
@@ -323,7 +326,7 @@ def test_real_radiographs_with_lead_marks_are_left_as_they_are(shared):
     folder = shared / "data" / "nih_cxr14" / "images"
     names = ["00001634_008", "00006991_012", "00002679_000", "00003353_003", "00001689_012", "00006713_001"]
     for name in names:
-        assert pixels.readable(np.asarray(Image.open(folder / f"{name}.jpg").convert("L"))) == []
+        assert Judge().readable(np.asarray(Image.open(folder / f"{name}.jpg").convert("L"))) == []
 
 
 @pytest.mark.shared
