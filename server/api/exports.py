@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -16,12 +17,14 @@ from server.api.schemas import (
     ExportOut,
     JobOut,
     Limit,
+    LookOut,
     Page,
     QuarantineOut,
     ReviewOut,
+    SampleOut,
 )
-from server.dependencies import OnceDep, SessionDep, SettingsDep, allow
-from server.services import common, exports, review
+from server.dependencies import DatabaseDep, OnceDep, SessionDep, SettingsDep, allow
+from server.services import common, exports, instances, review
 from server.services.exports import Registration
 from server.specs import Body, Id, Named
 from server.store.models import Export
@@ -66,6 +69,14 @@ class ReleaseIn(Body):
 class SendBackIn(Body):
     comment: str = Field(min_length=1, max_length=2000)
     """Why, without naming anyone."""
+
+
+class VerdictIn(Body):
+    verdict: Literal["clean", "leak", "unsure"]
+    leak: Literal["", "name", "number", "date", "contact", "institution", "uid", "face", "other"] = ""
+    """What was found, for a verdict of `leak`; never the value."""
+    comment: str = Field("", max_length=2000)
+    """Without naming anyone: it is not encrypted."""
 
 
 @router.post("", status_code=201, response_model=ExportOut)
@@ -140,6 +151,53 @@ def get_quarantine(
 def list_reviews(export_id: str, session: SessionDep) -> list[ReviewOut]:
     common.get(session, Export, export_id)
     return [ReviewOut.model_validate(r) for r in review.reviews(session, export_id)]
+
+
+@router.get("/{export_id}/sample", dependencies=[allow(Permission.EXPORT_READ)])
+def get_sample(export_id: str, session: SessionDep, settings: SettingsDep) -> SampleOut:
+    """The sampling plan, its instances with their verdicts, and where the review stands."""
+    return SampleOut.of(instances.open_review(settings, common.get(session, Export, export_id)))
+
+
+@router.get("/{export_id}/sample/{number}")
+def look_at_instance(
+    export_id: str,
+    number: int,
+    session: SessionDep,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    caller: Caller = allow(Permission.EXPORT_REVIEW),
+) -> LookOut:
+    """One instance before and after, decrypted for this answer. Every look goes into the audit log."""
+    export = common.get(session, Export, export_id)
+    return LookOut.model_validate(instances.look(database, caller, settings, export, number))
+
+
+@router.post("/{export_id}/sample/{number}/verdict", status_code=201)
+def judge_instance(
+    export_id: str,
+    number: int,
+    body: VerdictIn,
+    session: SessionDep,
+    settings: SettingsDep,
+    caller: Caller = allow(Permission.EXPORT_REVIEW),
+) -> SampleOut:
+    """Note a verdict; the last one on an instance counts."""
+    export = common.get(session, Export, export_id)
+    return SampleOut.of(instances.give(session, caller, settings, export, number, **body.model_dump()))
+
+
+@router.post("/{export_id}/sample/{number}/withdraw", status_code=201)
+def withdraw_instance(
+    export_id: str,
+    number: int,
+    session: SessionDep,
+    settings: SettingsDep,
+    caller: Caller = allow(Permission.EXPORT_REVIEW),
+) -> SampleOut:
+    """Put an instance with a confirmed leak into the quarantine, so that the rest can be released."""
+    export = common.get(session, Export, export_id)
+    return SampleOut.of(instances.take_out(session, caller, settings, export, number))
 
 
 @router.post("/{export_id}/release", status_code=201, response_model=ReviewOut)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
+from pipelines.deidentify.review.verdicts import Review, Verdict
 from server.access import Caller, Permission
 from server.store import models
 from server.store.paging import LIMIT, MAXIMUM
@@ -83,6 +84,81 @@ class ReviewOut(Out):
     digest: str
     policy_digest: str
     created_at: Utc
+
+
+class TallyOut(Out):
+    reviewed: int
+    of: int
+    random_reviewed: int
+    random_of: int
+    leaks: int
+    unsure: int
+    withdrawn: int
+    open_leaks: list[int]
+    bound: float
+    """Upper 95 % bound on the leak rate of the export (Clopper-Pearson), from the random sample."""
+
+
+class InstanceOut(Out):
+    """An instance of the review, in pseudonyms."""
+
+    number: int
+    drawn: str
+    """random | risk"""
+    score: int
+    factors: list[str]
+    instance: str
+    patient: str
+    sop_class: str
+    actions: dict[str, int]
+    boxes: list[list[int]]
+    """[frame, left, top, width, height] of what changed in the pixels."""
+    verdict: str | None = None
+    leak: str = ""
+    reviewer: str = ""
+    withdrawn: bool = False
+
+
+class SampleOut(Out):
+    images: int
+    random: int
+    risk: int
+    aim: float
+    tally: TallyOut
+    items: list[InstanceOut]
+
+    @classmethod
+    def of(cls, review: Review) -> Self:
+        last = review.last
+        items = [
+            InstanceOut.model_validate(item).model_copy(update=_said(last.get(item["number"]), item, review))
+            for item in review.pack["items"]
+        ]
+        plan = {name: review.pack[name] for name in ("images", "random", "risk", "aim")}
+        return cls(**plan, tally=TallyOut.model_validate(review.tally()), items=items)
+
+
+def _said(verdict: Verdict | None, item: dict[str, Any], review: Review) -> dict[str, Any]:
+    said = {"verdict": verdict.verdict, "leak": verdict.leak, "reviewer": verdict.reviewer} if verdict else {}
+    return said | {"withdrawn": item["number"] in review.withdrawn}
+
+
+class LineOut(Out):
+    path: str
+    name: str
+    before: str | None
+    action: str
+    after: str | None
+    rule: str
+
+
+class LookOut(Out):
+    """PHI: the answer to a privacy officer."""
+
+    item: InstanceOut
+    lines: list[LineOut]
+    frames: dict[str, str]
+    """Frame number -> PNG before de-identification, base64."""
 
 
 class QuarantineOut(Out):

@@ -17,6 +17,10 @@ STATES: dict[str, tuple[str, str]] = {
     "waiting": ("waits", "attention"),
     "released": ("released", "good"),
     "sent_back": ("sent back", "attention"),
+    "clean": ("clean", "good"),
+    "leak": ("leak", "bad"),
+    "unsure": ("unsure", "attention"),
+    "withdrawn": ("withdrawn", ""),
     "ready": ("ready", "good"),
     "queued": ("queued", ""),
     "running": ("running", "live"),
@@ -45,6 +49,12 @@ def number(value: Any) -> str:
 def decimals(value: Any) -> str:
     """Three decimals for a measured number."""
     return f"{value:.3f}" if isinstance(value, int | float) else ""
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with a decimal below 10 and two below 1."""
+    value = 100 * share
+    return f"{value:.{0 if value >= 10 else 1 if value >= 1 else 2}f} %"
 
 
 def when(value: datetime | date | None) -> Markup:
@@ -107,5 +117,5 @@ def install(environment: Environment) -> None:
     """Register the filters under the names the templates use."""
     environment.filters.update(
         word=word, tone=tone, n=number, decimals=decimals, when=when, took=took, share=share, says=says, facts=facts,
-        quarantined=quarantined, clock=lambda t: f"{t:%H:%M:%S}",
+        quarantined=quarantined, percent=percent, clock=lambda t: f"{t:%H:%M:%S}",
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from pipelines import tables
+from pipelines.deidentify.vault import seal
+from pipelines.keys import load_vault_key
+from pipelines.release import folder_digest
 from server.access import COMMAND_LINE, Role
 from server.app import create_app
 from server.client import Client
@@ -102,6 +106,16 @@ class House:
         with self.db.reading() as session:
             return session.get_one(Export, export.id)
 
+    def packed(self, client: Client, name: str = "export") -> Export:
+        """An export that waits for review, with a review pack."""
+        export = self.deidentified(client, name)
+        folder = self.settings.root / str(export.folder)
+        write_pack(folder, load_vault_key(self.settings.vault_key))
+        with self.db.session() as session:
+            row = session.get_one(Export, export.id)
+            row.result = json.loads((folder / "result.json").read_text())
+            return row
+
     def cohort(self, client: Client, *exports: str) -> str:
         """A cohort that is ready."""
         cohort = client.build("cohort", list(exports))
@@ -130,3 +144,41 @@ def write_deidentified(folder: Path, policy: str = "p" * 64) -> None:
     (folder / "quarantine.csv").write_text(
         "source_id,reason,detail\n" + "f" * 32 + ",unreadable,not a DICOM file\n" + "e" * 32 + ",conflict,\n"
     )
+
+
+def write_pack(folder: Path, vault_key: bytes, images: int = 4) -> None:
+    """A de-identified folder of `images` instances with a review pack; the last one is there by risk."""
+    write_deidentified(folder)
+    blank = dict.fromkeys(tables.MANIFEST.names)
+    rows, items = [], []
+    for n in range(1, images + 1):
+        who = {"patient": f"P{n}", "accession": f"A{n}", "study": f"2.25.{n}00", "instance": f"2.25.{n}"}
+        output = f"dicom/P{n}/2.25.{n}00/2.25.{n}.dcm"
+        (folder / output).parent.mkdir(parents=True, exist_ok=True)
+        (folder / output).write_bytes(b"dicom")
+        state = {"source_id": f"{n:032x}", "kind": "image", "state": "written", "policy": "p" * 64, "boxes": 1}
+        rows.append(blank | state | who | {"output": output})
+        item = {"number": n, "drawn": "random" if n < images else "risk", "score": 3, "factors": ["text_blanked"]}
+        item |= {"instance": f"2.25.{n}", "patient": f"P{n}", "output": output, "sop_class": "1.2", "actions": {}}
+        items.append(item | {"frames": 1, "compared": 1, "boxes": [[0, 1, 2, 3, 4]], "shown": [0]})
+        line = {"path": "(0010,0010)", "name": "Patient's Name", "before": BEFORE, "action": "changed"}
+        lines = [line | {"after": f"P{n}", "rule": "Table E.1-1"}]
+        value = {"entry": items[-1], "source": "x", "lines": lines, "frames": {"0": PNG}}
+        seal(folder / "vault" / "review" / f"{n:04d}.vault", value, vault_key)
+        (folder / "preview").mkdir(exist_ok=True)
+        (folder / "preview" / f"{n:04d}-0.png").write_bytes(base64.b64decode(PNG))
+    tables.write_table(folder / "manifest.parquet", rows, tables.MANIFEST)
+    patients = [{"patient": f"P{n}", "split": "train", "order": 0.5} for n in range(1, images + 1)]
+    tables.write_table(folder / "patients.parquet", patients, tables.PATIENTS)
+    for name, schema in (("reports", tables.REPORTS), ("labels", tables.LABELS), ("masks", tables.MASKS)):
+        tables.write_table(folder / f"{name}.parquet", [], schema)
+    pack = {"images": images, "random": images - 1, "risk": 1, "aim": 0.6, "policy": "p" * 64, "items": items}
+    (folder / "review").mkdir(exist_ok=True)
+    (folder / "review" / "pack.json").write_text(json.dumps(pack))
+    counts = {"images_written": images, "quarantined": {}, "reports": 0, "patients": images, "boxes": images}
+    result = {"counts": counts, "digest": folder_digest(folder), "policy": "p" * 64, "practice": False}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+BEFORE = "Abernathy^Quill"
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="  # one black pixel

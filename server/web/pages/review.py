@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
+from pydantic import Field
 from sqlalchemy import select
 
+from pipelines.deidentify.review.sampling import FACTORS
+from pipelines.deidentify.review.verdicts import LEAKS
 from pipelines.tables import REPORTS, read_table
 from server.access import Caller
 from server.access import Permission as P
-from server.dependencies import SessionDep, SettingsDep, allow
+from server.dependencies import DatabaseDep, SessionDep, SettingsDep, allow
 from server.errors import Invalid, NotFound
-from server.services import common, exports
+from server.services import common, exports, instances
 from server.services import review as verdicts
 from server.settings import Settings
 from server.store.models import Export, Review
@@ -23,6 +27,8 @@ from server.web.render import may, page, see
 
 router = APIRouter(prefix="/review")
 SAMPLE = 8
+# Attribute rows: what became something else first, what stayed last.
+FATES = ("changed", "emptied", "removed", "added", "kept", "")
 STATES = {
     "waiting": "Look at the samples, then give a verdict. The signature covers exactly these files.",
     "released": "Released. These are samples of what the signature covers.",
@@ -33,6 +39,12 @@ STATES = {
 class Verdict(FormData):
     verdict: str = ""
     comment: str = ""
+
+
+class InstanceVerdict(FormData):
+    verdict: str = ""
+    leak: str = ""
+    comment: str = Field("", max_length=2000)
 
 
 @router.get("")
@@ -55,7 +67,7 @@ def detail(
     return page(
         request, session, caller, "review.html", f"Review {export.name}", export=export,
         state=STATES.get(export.state, "There is nothing to decide on this export now."),
-        images=_images(settings, export), reports=_reports(settings, export),
+        images=_images(settings, export), reports=_reports(settings, export), sample=_sample(settings, export),
         may=may(caller, release=P.EXPORT_REVIEW),
     )  # fmt: skip
 
@@ -85,6 +97,73 @@ def image(id_: str, name: str, session: SessionDep, settings: SettingsDep) -> Fi
     if not re.fullmatch(r"[A-Za-z0-9._-]+\.png", name) or not (folder / name).is_file():
         raise NotFound("There is no such preview; open the review again.")
     return FileResponse(folder / name, media_type="image/png")
+
+
+@router.get("/{id_}/instances/{number}")
+def instance(
+    id_: str,
+    number: int,
+    request: Request,
+    session: SessionDep,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    caller: Caller = allow(P.EXPORT_REVIEW),
+) -> HTMLResponse:
+    """One instance before and after. The pictures from before are in the page itself: one look, one audit row."""
+    export = common.get(session, Export, id_)
+    look = instances.look(database, caller, settings, export, number)
+    review = instances.open_review(settings, export)
+    last = len(review.pack["items"])
+    return page(
+        request, session, caller, "instance.html", f"Instance {number}", export=export, look=look,
+        lines=sorted(look.lines, key=lambda line: FATES.index(line["action"])), review=review, tally=review.tally(),
+        verdict=review.last.get(number), withdrawn=number in review.withdrawn, leaks=LEAKS, factors=FACTORS,
+        previous=number - 1 if number > 1 else None, next=number + 1 if number < last else None,
+    )  # fmt: skip
+
+
+@router.post("/{id_}/instances/{number}")
+def judge(
+    id_: str,
+    number: int,
+    form: Annotated[InstanceVerdict, Form()],
+    session: SessionDep,
+    settings: SettingsDep,
+    caller: Caller = allow(P.EXPORT_REVIEW),
+) -> Response:
+    """Note the verdict and go on to the next instance without one."""
+    export = common.get(session, Export, id_)
+    given = form.model_dump() | ({} if form.verdict == "leak" else {"leak": ""})
+    review = instances.give(session, caller, settings, export, number, **given)
+    if form.verdict == "leak":
+        return see(f"/review/{id_}/instances/{number}")
+    following = review.next_open(number)
+    return see(f"/review/{id_}/instances/{following}" if following else f"/review/{id_}")
+
+
+@router.post("/{id_}/instances/{number}/withdraw")
+def withdraw(
+    id_: str, number: int, session: SessionDep, settings: SettingsDep, caller: Caller = allow(P.EXPORT_REVIEW)
+) -> Response:
+    review = instances.take_out(session, caller, settings, common.get(session, Export, id_), number)
+    following = review.next_open(number)
+    return see(f"/review/{id_}/instances/{following}" if following else f"/review/{id_}")
+
+
+def _sample(settings: Settings, export: Export) -> SimpleNamespace | None:
+    """The pack for the overview: instances with their verdicts, and where the review stands."""
+    if not instances.has_pack(settings, export):
+        return None
+    review = instances.open_review(settings, export)
+    last = review.last
+
+    def state(number: int) -> str:
+        return "withdrawn" if number in review.withdrawn else last[number].verdict if number in last else ""
+
+    rows = [item | {"verdict": state(item["number"])} for item in review.pack["items"]]
+    return SimpleNamespace(
+        rows=rows, plan=review.pack, tally=review.tally(), next=review.next_open(), factors=FACTORS, leaks=LEAKS
+    )
 
 
 def _images(settings: Settings, export: Export) -> list[dict[str, Any]]:

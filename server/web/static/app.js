@@ -42,9 +42,41 @@ const draw = async (figure) => {
   }
 };
 
+// Keys for buttons and links that name one, never while somebody types; a button that needs a choice first leads to it.
+const keys = (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+  const found = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
+  if (!found) return;
+  event.preventDefault();
+  const needed = found.dataset.needs && document.getElementById(found.dataset.needs);
+  if (needed && !needed.value) needed.focus();
+  else found.click();
+};
+
+// Rows of a table by their fate and by text.
+const filterRows = (id) => {
+  const fate = document.querySelector(`[data-filter-fate="${id}"]`).value;
+  const text = document.querySelector(`[data-filter-text="${id}"]`).value.trim().toLowerCase();
+  const touched = ["changed", "emptied", "removed"];
+  for (const row of document.querySelectorAll(`#${id} tbody tr`)) {
+    const fits = !fate || (fate === "touched" ? touched.includes(row.dataset.fate) : row.dataset.fate === fate);
+    row.hidden = !(fits && row.textContent.toLowerCase().includes(text));
+  }
+};
+
 document.addEventListener("DOMContentLoaded", () => {
   fill(document);
   document.querySelectorAll("[data-curve]").forEach(draw);
+  if (document.querySelector("[data-key]")) document.addEventListener("keydown", keys);
+  for (const control of document.querySelectorAll("[data-filter-fate], [data-filter-text]")) {
+    const id = control.dataset.filterFate || control.dataset.filterText;
+    control.addEventListener("input", () => filterRows(id));
+    filterRows(id);
+  }
+  for (const picture of document.querySelectorAll(".pair-of img")) {
+    picture.classList.add("zoomable");
+    picture.addEventListener("click", () => picture.closest(".films").classList.toggle("zoomed"));
+  }
   const menu = document.getElementById("menu");
   if (menu) menu.addEventListener("click", () => {
     const open = document.getElementById("rail").classList.toggle("open");
