@@ -23,6 +23,7 @@ SHOWN = 400
 """Characters of a value that are shown."""
 SEARCHED = 1 << 16
 """Bytes of a binary value that are searched for text."""
+_META_LENGTH = 0x00020000
 _RUN = re.compile(rb"[ -~]{5,}")
 ITEMS, DEPTH = 20, 12
 """Items of a sequence and levels that are listed; beyond, one row says how many were not."""
@@ -66,7 +67,7 @@ def _level(before: Dataset | None, after: Dataset | None, rules: Rules, place: s
     lines: list[Line] = []
     tags = {*(before.keys() if before is not None else ()), *(after.keys() if after is not None else ())}
     for tag in sorted(tags):
-        if tag == PIXEL_DATA and depth == 0:
+        if (tag == PIXEL_DATA and depth == 0) or tag == _META_LENGTH:
             continue  # what became of the pixels is seen in the pictures
         old, new = _element(before, tag), _element(after, tag)
         where = f"{place}{code(tag)}"

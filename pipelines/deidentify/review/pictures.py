@@ -146,9 +146,10 @@ def _png(picture: np.ndarray, boxes: list[list[int]]) -> bytes:
     scale = min(1.0, SIDE / max(picture.shape[:2]))
     if scale < 1:
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    rows, columns = picture.shape[:2]
     for left, top, width, height in boxes:
-        corner = int(left * scale) - 3, int(top * scale) - 3
-        far = int((left + width) * scale) + 3, int((top + height) * scale) + 3
-        cv2.rectangle(picture, corner, far, _YELLOW, 2)
+        near = max(int(left * scale) - 3, 0), max(int(top * scale) - 3, 0)
+        far = min(int((left + width) * scale) + 3, columns - 1), min(int((top + height) * scale) + 3, rows - 1)
+        cv2.rectangle(picture, near, far, _YELLOW, 2)
     grey = not boxes and bool((picture[..., 0] == picture[..., 1]).all() and (picture[..., 1] == picture[..., 2]).all())
     return bytes(cv2.imencode(".png", picture[..., 0] if grey else picture)[1].tobytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pipelines.deidentify.values import LONG_TEXT
+from pipelines.deidentify.values import LONG_TEXT, TEXT
 from pipelines.deidentify.vocabulary import clinical_words, words
 from pipelines.scan.dicom import text
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MODALITIES = {"US", "XA", "RF", "SC", "OT", "ES", "XC", "GM", "SM", "DOC", "MG"}
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 FRAMES = 10
+_PSEUDONYMS = {0x00100010, 0x00100020, 0x00080050}
 
 
 def factors(before: Dataset, cleaned: Cleaned, names: Iterable[str], boxes: int) -> list[str]:
@@ -32,11 +33,20 @@ def factors(before: Dataset, cleaned: Cleaned, names: Iterable[str], boxes: int)
         or text(before, "SOPClassUID").startswith(_SECONDARY_CAPTURE),
         "malformed": cleaned.malformed > 0,
         "free_text": any(_is_text(cleaned.ds, tag) for tag in tags),
-        "name_words": any(len(w) >= 3 and w in clinical_words() for name in names for w in words(name)),
+        "name_words": _name_left(cleaned.ds, names),
         "unknown": cleaned.unknown > 0,
         "frames": (count := text(before, "NumberOfFrames")).isdecimal() and int(count) >= FRAMES,
     }
     return sorted(code for code, holds in held.items() if holds)
+
+
+def _name_left(ds: Dataset, names: Iterable[str]) -> bool:
+    """Whether a word that is a name and a clinical term at once was left in a text (level 1): the engine cannot tell."""
+    doubtful = {w for name in names for w in words(name) if len(w) >= 3 and w in clinical_words()}
+    if not doubtful:
+        return False
+    texts = (ds[tag].value for tag in ds.keys() if ds.get_item(tag).VR in TEXT and tag not in _PSEUDONYMS)  # noqa: SIM118
+    return any(doubtful.intersection(words(str(value))) for value in texts if value)
 
 
 def _is_text(ds: Dataset, tag: int) -> bool:

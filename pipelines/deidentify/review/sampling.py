@@ -27,7 +27,7 @@ FACTORS: dict[str, tuple[int, str]] = {
     "risk_modality": (2, "This kind of image often carries text."),
     "malformed": (2, "Attributes did not follow their VR."),
     "free_text": (2, "Free text was kept."),
-    "name_words": (1, "A name in the header is also a clinical word."),
+    "name_words": (3, "A word that is also a name was left in a text."),
     "unknown": (1, "Attributes unknown to the dictionary were removed."),
     "frames": (1, "The object has many frames."),
 }

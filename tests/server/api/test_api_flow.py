@@ -12,14 +12,14 @@ from pipelines.build.spec import Spec as BuildSpec
 from pipelines.contract import BadInput
 from pipelines.deidentify.spec import Spec as DeidentifySpec
 from pipelines.evaluate.spec import Spec as EvaluateSpec
-from pipelines.keys import DerivationSecret
+from pipelines.keys import DerivationSecret, load_vault_key
 from pipelines.pretrain.spec import Spec as PretrainSpec
 from pipelines.release import require_release
 from server.access import Role
 from server.app import prepare
 from server.client import ApiError, Client
 from server.settings import Settings
-from tests.server.house import PASSWORD, House, write_deidentified
+from tests.server.house import PASSWORD, House, write_deidentified, write_pack
 
 A, P, R = Role.ADMIN, Role.PRIVACY_OFFICER, Role.RESEARCHER
 
@@ -239,8 +239,11 @@ def test_every_write_leaves_an_audit_row(house: House):
     job = call("POST", f"{one}/deidentify", {}, 202, f"{any_}/deidentify").json()["id"]
     call("POST", f"{v1}/jobs/{job}/cancel", None, 200, f"{v1}/jobs/{{job_id}}/cancel")
     call("POST", f"{v1}/jobs/{job}/resume", None, 200, f"{v1}/jobs/{{job_id}}/resume")
-    write_deidentified(house.settings.root / house.job(job).folder)
+    write_pack(house.settings.root / house.job(job).folder, load_vault_key(house.settings.vault_key))
     house.finish(job, {})
+    leak = {"verdict": "leak", "leak": "name"}
+    call("POST", f"{one}/sample/1/verdict", leak, 201, f"{any_}/sample/{{number}}/verdict")
+    call("POST", f"{one}/sample/1/withdraw", None, 201, f"{any_}/sample/{{number}}/withdraw")
     call("POST", f"{one}/release", {}, 201, f"{any_}/release")
     cohort = call("POST", f"{v1}/cohorts", {"name": "c", "deid": [export]}, 202).json()
     house.finish(cohort["job"], {"digest": "c" * 64})
