@@ -41,7 +41,7 @@ def factors(before: Dataset, cleaned: Cleaned, names: Iterable[str], boxes: int)
 
 
 def _name_left(ds: Dataset, names: Iterable[str]) -> bool:
-    """Whether a word that is a name and a clinical term at once was left in a text (level 1): the engine cannot tell."""
+    """Whether a word that is a name and a clinical term at once was left in a text: nobody can tell but a person."""
     doubtful = {w for name in names for w in words(name) if len(w) >= 3 and w in clinical_words()}
     if not doubtful:
         return False
