@@ -6,6 +6,7 @@ nor are private groups, curves, overlays and what cannot be read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from pydicom.values import convert_SQ
 
+from pipelines.deidentify.content import names_subject
 from pipelines.deidentify.encode import STRINGS, raw_text
 from pipelines.deidentify.needles import Needles
 from pipelines.deidentify.policy import Policy
@@ -33,25 +35,32 @@ from pipelines.deidentify.values import (
     Malformed,
     cap_age,
     dummy,
+    fits,
     holds_date,
-    is_code,
     is_number,
     is_zone,
     shift,
     untouched,
     vr_of,
 )
-from pipelines.deidentify.vocabulary import clinical_words, is_term, listed, words
+from pipelines.deidentify.vocabulary import clinical_words, is_defined_term, is_term, listed, words
 from pipelines.keys import DerivationSecret
 from pipelines.scan.dicom import PIXEL_DATA, Subject, text
 
 PATIENT_NAME, PATIENT_ID, ISSUER, AGE = 0x00100010, 0x00100020, 0x00100021, 0x00101010
-ACCESSION, TIMEZONE, CHARACTER_SET = 0x00080050, 0x00080201, 0x00080005
+ACCESSION, TIMEZONE, CHARACTER_SET, CONTENT = 0x00080050, 0x00080201, 0x00080005, 0x0040A730
 # Written anew from what was done (markers.py), never carried over.
 MARKERS = frozenset({CHARACTER_SET, 0x00120062, 0x00120063, 0x00120064, 0x00280301, 0x00280302, 0x00280303, 0x0018A001})
 # The one sequence whose D asks for items: a verified document says by whom (type 1C), in dummies.
 _DUMMY_ITEMS = 0x0040A073
 _SCHEME, _LABEL_LENGTH, _ANONYMOUS = "CodingSchemeDesignator", 4, "REMOVED"
+_VALUES = frozenset({"CodeValue", "LongCodeValue", "ExtendedCodeValue", "URNCodeValue"})
+_ENUMERATED = {
+    0x00080068: frozenset({"FOR PRESENTATION", "FOR PROCESSING"}),
+    0x00100040: frozenset({"M", "F", "O"}),
+    0x00102203: frozenset({"ALTERED", "UNALTERED"}),
+    0x001021A0: frozenset({"YES", "NO", "UNKNOWN"}),
+}
 _LUT_GROUP = 0x0028
 
 
@@ -229,10 +238,17 @@ class _Walk:
         if tag in self.special:
             return True
         action = self.table.get(tag)
-        if action is None and (not dictionary_has_tag(tag) or self.rules.get(tag, ("", ""))[1] == "remove"):
+        if action is None and (not dictionary_has_tag(tag) or self._ruled_out(tag)):
             self.result.unknown += 1
             return False
         return action is not Action.REMOVE
+
+    def _ruled_out(self, tag: int) -> bool:
+        """Whether a house rule removes an attribute: one that identifies, or one whose option is not chosen."""
+        rule = self.rules.get(tag, ("", ""))[1]
+        return rule == "remove" or (
+            rule in ("structured_content", "graphics") and getattr(self.options, rule) != "clean"
+        )
 
     def _is_safe_private(self, ds: Dataset, tag: int) -> bool:
         group, block, number = tag >> 16, tag >> 8 & 0xFF, tag & 0xFF
@@ -249,6 +265,9 @@ class _Walk:
         raw = ds.get_item(tag)
         if raw.VR is None:
             raw = raw._replace(VR=vr_of(ds, tag))
+        if not fits(raw.VR, tag):
+            self.result.malformed += 1
+            return None
         if self.table.get(tag, Action.KEEP) is Action.KEEP and untouched(raw):
             return raw
         if raw.VR == "SQ" or len(raw.VR) > 2:  # items are remembered themselves; such a VR hangs on another element
@@ -283,16 +302,17 @@ class _Walk:
         if element.VR not in TEXT - {"PN"}:
             return self._default(element)
         rule = self.rules.get(element.tag, ("", ""))[1]
-        option = rule in ("structured_content", "graphics")
         if self.retaining:
             return self._retain(element)
-        if not rule or (option and getattr(self.options, rule) != "clean"):
+        if not rule:
             self.result.unknown += 1
             return None
         if rule == "keep":
             return self._mapped(element, self._without_echo)
         if rule == "code":
             return self._code(ds, element)
+        if rule == "term":
+            return self._mapped(element, _term)
         if rule == "clean":
             return self._mapped(element, self._clinical_only)
         return self._mapped(element, self._label)
@@ -350,12 +370,15 @@ class _Walk:
             return self._retain(element)
         if element.tag == TIMEZONE:
             return self._clean(element)
+        if element.VR in SHORT_TEXT:
+            return self._mapped(element, _term)
         return self._default(element)
 
     def _retain(self, element: DataElement) -> DataElement | None:
         """As it is, because an option says so; the proof is told (Cleaned.kept)."""
         if element.VR in BULK:
             return None
+        self.personal = True
         if element.VR not in NUMBERS:
             self.result.kept.update(_strings(element))
         return element
@@ -386,7 +409,11 @@ class _Walk:
         return self._mapped(element, self._map_uid) if element.VR == "UI" else None
 
     def _sequence(self, element: DataElement) -> DataElement:
-        return _with(element, Sequence([self.dataset(item) for item in element.value or ()]))
+        items = element.value or ()
+        if element.tag == CONTENT:
+            traits = self.options.patient_characteristics
+            items = [item for item in items if not names_subject(item, traits=traits)]
+        return _with(element, Sequence([self.dataset(item) for item in items]))
 
     # ---- by VR -------------------------------------------------------------------------------------------------
 
@@ -400,6 +427,7 @@ class _Walk:
             self.result.malformed += 1
             return _with(element, None)
         if not days and element.VR != "TM":
+            self.personal = True
             self.result.kept.update(value[:8] for value in moved)
         return _with(element, moved)
 
@@ -419,9 +447,10 @@ class _Walk:
         return _with(element, None)
 
     def _codes(self, element: DataElement) -> DataElement:
-        """CS: defined terms. What does not look like one, nor like a clinical word, is malformed."""
+        """CS: enumerated values and defined terms. What is made of other words is no term, and malformed."""
         values = _strings(element)
-        fit = [v if is_code(v) or is_term(v) else "" for v in values]
+        allowed = _ENUMERATED.get(element.tag)
+        fit = [v if is_defined_term(v) and (allowed is None or v.strip() in allowed) else "" for v in values]
         self.result.malformed += fit != values
         return _with(element, [self._without_echo(v) for v in fit])
 
@@ -429,6 +458,7 @@ class _Walk:
         uid = uid.strip(" \0")
         if not uid or uid in UID_dictionary:
             return uid
+        self.personal = True
         if self.options.uids == "keep" and (self.options.dates == "keep" or not holds_date(uid)):
             self.result.kept.add(uid)
             return uid
@@ -437,14 +467,22 @@ class _Walk:
         return new
 
     def _code(self, ds: Dataset, element: DataElement) -> DataElement:
-        """A part of a coded entry. Schemes of a site's own get a keyed name, and their meanings are plain text."""
+        """A part of a coded entry: as it is in a public scheme, else a keyed name for the scheme and for the code.
+
+        Keyed, because codes of one site must still be equal where they were equal. Meanings are plain text.
+        """
         self.personal = True
         scheme = text(ds, _SCHEME)
         if scheme in self.schemes or (not scheme and element.keyword == _SCHEME):
             return self._mapped(element, self._without_echo)
         if element.keyword == _SCHEME:
-            return _with(element, f"99{self.secret.surrogate('scheme', scheme):016X}"[:16])
+            return self._mapped(element, lambda value: f"99{self._keyed('scheme', value)}"[:16])
+        if element.keyword in _VALUES:
+            return self._mapped(element, lambda v: v if is_term(v) else self._keyed("code", f"{scheme}:{v}"))
         return self._mapped(element, self._label)
+
+    def _keyed(self, kind: str, value: str) -> str:
+        return f"{self.secret.surrogate(kind, value.strip()):016X}"
 
     def _without_echo(self, value: str) -> str:
         """The text without words of the names in this object, empty when another own value stands in it."""
@@ -458,7 +496,9 @@ class _Walk:
     def _clinical_only(self, value: str) -> str:
         """The clinical words of a description, without those that are also names in this object."""
         names = self.needles.name_words if self.careful else frozenset()
-        tokens = [t for t in value.replace("/", " / ").split() if _is_plain(t, names)]
+        spaced = " ".join(t.replace("/", " / ") for t in value.split() if "://" not in t)
+        found = (t.strip(_BRACKETS) for t in spaced.split())
+        tokens = [t for t in found if _is_plain(t, names)]
         self.clinical.update(w for t in tokens for w in words(t))
         return " ".join(tokens).strip(" /")
 
@@ -472,11 +512,20 @@ class _Walk:
         return _with(element, [function(s) for s in _strings(element)])
 
 
+def _term(value: str) -> str:
+    return value if is_defined_term(value) else ""
+
+
+# What may stand in a description beside letters and digits: no mark-up, no address, no quotation.
+_PLAIN = re.compile(r"[\w.,/+\-]+")
+_BRACKETS = "()[]:;"
+
+
 def _is_plain(token: str, names: frozenset[str]) -> bool:
     """A clinical word that is no name here, or a number too short to be one of a person's."""
     found = words(token)
     short = sum(c.isdigit() for c in token) <= 2 and (bool(found) or len(token) <= 3)
-    return short and all(w in clinical_words() and w not in names for w in found)
+    return short and bool(_PLAIN.fullmatch(token)) and all(w in clinical_words() and w not in names for w in found)
 
 
 def _strings(element: DataElement) -> list[str]:

@@ -114,7 +114,8 @@ def conflicts(values: dict[str, Any]) -> list[str]:
         found.append("'options.visual_features': nothing here takes faces out of images; choose flag or quarantine")
     if pixels.get("mode") in ("off", "keep", "none"):
         found.append("'pixels.mode': no image is written whose pixels were not looked at; choose clean or quarantine")
-    kept = _table(values, "private").get("keep", ())
+    kept = _table(values, "private").get("keep")
+    kept = kept if isinstance(kept, list | tuple) else ()
     places = [(e.get("creator"), e.get("group"), e.get("element")) for e in kept if isinstance(e, dict)]
     if any(isinstance(group, int) and group % 2 == 0 for _, group, _ in places):
         found.append(

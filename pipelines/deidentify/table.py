@@ -50,6 +50,8 @@ COLUMNS = {
 _NAMES = dict(COLUMNS.values())
 # What a compound code means for an image object. Zero length is allowed for types 2 and 3 and says nothing, so it
 # stands for every compound that allows it; the enhanced multi-frame IODs make several of these type 1 (PS3.3), hence D.
+# Sequences of which an empty one is not allowed (types 3 and 1C with 1-n items, PS3.3 C.7.2.1 and C.7.3.1).
+_NEVER_EMPTY = frozenset({0x00081110, 0x00081111})
 _CLASSIC = {"X/Z": "Z", "X/D": "X", "Z/D": "Z", "X/Z/D": "Z", "X/Z/U*": "U"}
 _ENHANCED = {"X/Z": "Z", "X/D": "D", "Z/D": "D", "X/Z/D": "D", "X/Z/U*": "U"}
 
@@ -89,7 +91,8 @@ def resolve(row: Row, options: Options, enhanced: bool, *, safe_private: bool = 
             if code == wanted:
                 return Action(code), f"{_NAMES[option]} {code}"
     compounds = _ENHANCED if enhanced else _CLASSIC
-    return Action(compounds.get(row.basic, row.basic)), f"Basic Profile {row.basic}"
+    code = "X" if row.tag in _NEVER_EMPTY else compounds.get(row.basic, row.basic)
+    return Action(code), f"Basic Profile {row.basic}"
 
 
 def _chosen(options: Options, safe_private: bool) -> set[str]:
@@ -159,9 +162,9 @@ def dictionary_rules() -> dict[int, tuple[str, str]]:
     """Tag -> (keyword, rule) for attributes of the data dictionary (PS3.6) that Table E.1-1 does not name.
 
     Texts stay by this list only; every other text of the dictionary is removed and counted. `keep`: technical terms;
-    `code`: parts of codes, as they are under a scheme of the standard, else reduced; `clean`: only clinical words stay;
-    `label`: the same, never left empty, because its IOD wants a value (type 1); `structured_content` and `graphics`:
-    as `label`, under that option only; `remove`: numbers and sequences that identify.
+    `term`: terms of the standard; `code`: parts of codes, as they are under a public scheme, else keyed or reduced;
+    `clean`: only clinical words stay; `label`: the same, never left empty, because its IOD wants a value (type 1);
+    `structured_content` and `graphics`: as `label`, under that option only; `remove`: what identifies.
     """
     with (DATA / "dictionary_rules.csv").open(encoding="utf-8", newline="") as f:
         return {int(r["tag"], 16): (r["keyword"], r["rule"]) for r in csv.DictReader(f)}

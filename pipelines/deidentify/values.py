@@ -24,10 +24,16 @@ _TM = re.compile(r"([01]\d|2[0-3])(?::?[0-5]\d(?::?[0-5]\d(?:\.\d{1,6})?)?)?|235
 _AS = re.compile(r"(\d{3})([DWMY])")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _ZONE = re.compile(r"[+-]\d{4}")
-_CODE = re.compile(r"[A-Z0-9 _]{0,16}")
 _DAY = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 OLDEST_YEARS = 90
 NO_DATE = "19000101"
+_KINDS = (
+    frozenset({"LO", "SH", "LT", "ST", "UT", "UC"}),
+    TEMPORAL,
+    NUMBERS - {"IS", "DS"},
+    frozenset({"IS", "DS"}),
+    BULK | {"US", "SS"},
+)
 _BINARY = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4}
 _DUMMIES = {"DA": NO_DATE, "DT": NO_DATE, "TM": "000000", "PN": "ANONYMOUS", "AS": "000Y", "CS": "REMOVED"}
 
@@ -97,9 +103,13 @@ def is_zone(value: object) -> bool:
     return bool(_ZONE.fullmatch(str(value).strip(" \0")))
 
 
-def is_code(value: str) -> bool:
-    """Whether a value is written as the VR CS asks: capitals, digits, space and underscore, 16 at most."""
-    return bool(_CODE.fullmatch(value.strip(" \0")))
+def fits(vr: str, tag: int) -> bool:
+    """Whether an element is stored under a VR of the kind that the dictionary gives it; another kind is malformed."""
+    if vr == "UN" or not dictionary_has_tag(tag):
+        return True
+    wanted = dictionary_VR(tag).split(" or ")
+    vr = vr.split(" or ")[0]
+    return vr in wanted or any({vr, w} <= kind for w in wanted for kind in _KINDS)
 
 
 def holds_date(uid: str) -> bool:

@@ -51,6 +51,19 @@ def listed_words(name: str) -> frozenset[str]:
     return frozenset(word for entry in listed(name) for word in words(entry))
 
 
+@cache
+def _defined_terms() -> frozenset[str]:
+    return listed_words("defined_terms") | clinical_words()
+
+
+@lru_cache(maxsize=4096)
+def is_defined_term(value: str) -> bool:
+    """Whether a value of VR CS is made of words of the standard, or of marks too short to name anybody."""
+    found = words(value.replace("_", " "))
+    digits = sum(c.isdigit() for c in value)
+    return digits <= 4 and all(len(w) <= 2 or w in _defined_terms() for w in found)
+
+
 @lru_cache(maxsize=4096)
 def is_term(text: str) -> bool:
     """Whether a text is clinical words and short numbers only, so that it can hold no identifier."""

@@ -59,7 +59,6 @@ class ExportOut(Out):
     retain_until: date | None
     opt_out: bool
     aliases: bool
-    report_columns: dict[str, str] | None
     policy: str
     practice: bool
     state: str

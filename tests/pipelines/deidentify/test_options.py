@@ -248,3 +248,46 @@ def test_burned_in_is_said_from_what_was_proven() -> None:
         engine = InstanceCleaner(policy(), SECRET, Unproven(), "", frozenset())
         new = read(engine.clean(*engine.read(as_bytes(ds))))
         assert new.get("BurnedInAnnotation") == expected and "113101" not in codes(new)
+
+
+def test_what_is_stored_under_a_foreign_vr_is_malformed() -> None:
+    ds = instance()
+    for tag, vr, value in (
+        (0x00181164, "LT", b"Grimaldine"),
+        (0x00185100, "LO", b"Grimaldine"),
+        (0x00081070, "UN", b"X "),
+    ):
+        ds[tag] = RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
+    ds[0x00181030] = RawDataElement(Tag(0x00181030), "SH", 6, b"chest ", 0, False, True)  # a text for a text is none
+    written = clean(ds, policy())
+    new = read(written)
+    assert 0x00181164 not in new and 0x00185100 not in new and new.ProtocolName == "chest"
+    assert written.cleaned.malformed == 2 and b"Grimaldine" not in written.data
+
+
+def test_codes_of_cs_are_terms_of_the_standard() -> None:
+    ds = instance()
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "POST_PROCESSED", "GRIMALDINE"]
+    ds.PatientSex, ds.ViewPosition, ds.PresentationIntentType = "CHEST", "GRIMALDINE", "FOR PRESENTATION"
+    ds.ScanningSequence, ds.PhotometricInterpretation = ["SE", "IR"], "MONOCHROME2"
+    new = read(clean(ds, policy()))
+    assert list(new.ImageType) == ["ORIGINAL", "PRIMARY", "POST_PROCESSED", ""]
+    assert (new.PatientSex, new.ViewPosition, new.PresentationIntentType) == ("", "", "FOR PRESENTATION")
+    assert list(new.ScanningSequence) == ["SE", "IR"] and new.PhotometricInterpretation == "MONOCHROME2"
+
+
+def test_a_description_loses_mark_up_and_addresses() -> None:
+    ds = instance()
+    ds.StudyDescription = '<b>CHEST</b> PA (erect) chest@pa "lung" http://chest/pa'
+    assert read(clean(ds, policy())).StudyDescription == "PA erect"
+
+
+def test_sequences_that_may_not_be_empty_are_removed() -> None:
+    ds = instance()
+    ds.ReferencedStudySequence, ds.ReferencedPerformedProcedureStepSequence = (
+        Sequence([Dataset()]),
+        Sequence([Dataset()]),
+    )
+    for name in ("basic", "longitudinal-research"):
+        new = read(clean(ds, load_policy(name)))
+        assert "ReferencedStudySequence" not in new and "ReferencedPerformedProcedureStepSequence" not in new
