@@ -10,7 +10,7 @@ from pipelines.deidentify.reports.intake.report import Rejected, SourceReport, p
 
 __all__ = ["Rejected", "SourceReport", "person", "read_reports"]
 
-# Suffix -> reader(source_id, path below the export, bytes, column mapping).
+# Suffix -> reader(source_id, path, column mapping).
 READERS = {
     ".csv": tables.read_csv,
     ".tsv": tables.read_csv,
@@ -20,6 +20,7 @@ READERS = {
     ".txt": plain.read_text,
     ".xml": clinical_document.read_cda,
 }
+_BLANK = b"\0\r\n\t \x0b\x1c"
 
 
 def read_reports(
@@ -28,21 +29,25 @@ def read_reports(
     """Every report of the files (source_id, path below `export`), in their order, or why there is none.
 
     `columns` says which column of the site's tables holds what (tables.COLUMNS); what it does not name is found by
-    the names in use. FHIR files come last: their resources refer to each other across files.
+    the names in use. FHIR files come last: their resources refer to each other across files. Tables and NDJSON are read
+    line by line, however long they are.
     """
     later = []
     for source_id, path in files:
         if path.suffix.lower() in (".ndjson", ".json"):
             later.append((source_id, path))
             continue
+        reader = READERS.get(path.suffix.lower(), messages.read_messages)
         try:
-            data = (export / path).read_bytes()
+            if _is_blank(export / path):
+                yield Rejected(source_id, "empty", "")
+            else:
+                yield from reader(source_id, export / path, columns or {})
         except OSError:
             yield Rejected(source_id, "malformed", "the file cannot be read")
-            continue
-        if not data.strip(b"\0\r\n\t \x0b\x1c"):
-            yield Rejected(source_id, "empty", "")
-        else:
-            reader = READERS.get(path.suffix.lower(), messages.read_messages)
-            yield from reader(source_id, path, data, columns or {})
     yield from fhir.read_bundles(export, later)
+
+
+def _is_blank(path: Path) -> bool:
+    with path.open("rb") as file:
+        return not any(block.strip(_BLANK) for block in iter(lambda: file.read(1 << 16), b""))

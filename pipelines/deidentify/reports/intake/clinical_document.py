@@ -13,10 +13,10 @@ CDA = "{urn:hl7-org:v3}"
 _BREAKS = frozenset({"br", "paragraph", "item", "tr", "list", "table", "caption"})
 
 
-def read_cda(source_id: str, path: Path, data: bytes, columns: Mapping[str, str]) -> Iterator[SourceReport | Rejected]:
+def read_cda(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator[SourceReport | Rejected]:
     """The one report of a CDA file, joined by the order number or StudyInstanceUID that it documents."""
     try:
-        yield parse_cda(source_id, data)
+        yield parse_cda(source_id, path.read_bytes())
     except ValueError as error:
         yield Rejected(source_id, "malformed", str(error))
 

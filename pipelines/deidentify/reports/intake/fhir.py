@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pipelines.deidentify.reports.intake.report import (
     named,
     problem,
     stamp,
+    text_lines,
 )
 
 # http://hl7.org/fhir/R4/valueset-diagnostic-report-status.html
@@ -30,6 +31,7 @@ STATUS = {
     "cancelled": Status.WITHDRAWN, "entered-in-error": Status.WITHDRAWN,
 }  # fmt: skip
 REFERRED = frozenset({"Patient", "Practitioner", "PractitionerRole", "Organization", "ImagingStudy", "ServiceRequest"})
+MAX_BUNDLE = 1 << 28  # bytes of a file that is one JSON value over many lines
 _BLOCKS = frozenset({"p", "div", "br", "tr", "li", "h1", "h2", "h3", "h4", "table", "ul", "ol"})
 Resource = dict[str, Any]
 
@@ -57,27 +59,36 @@ def read_bundles(export: Path, files: list[tuple[str, Path]]) -> Iterator[Source
 
 def _resources(path: Path) -> Iterator[Resource | str]:
     """Resources of a file, a reason code in the place of what is none."""
+    found = False
     try:
-        data = path.read_bytes()
+        for value in _values(path):
+            found = True
+            for item in value if isinstance(value, list) else [value]:
+                yield from _unpacked(item)
     except OSError:
         yield "malformed"
         return
-    if not data.strip(b"\0\r\n\t "):
+    if not found:
         yield "empty"
-        return
-    text, _ = decode_text(data)
-    try:
-        values: Iterable[Any] = [json.loads(text)]
-    except (ValueError, RecursionError):
-        values = map(_line, (line for line in text.split("\n") if line.strip()))
-    for value in values:
-        for item in value if isinstance(value, list) else [value]:
-            yield from _unpacked(item)
 
 
-def _line(line: str) -> Any:
+def _values(path: Path) -> Iterator[Any]:
+    """The JSON values of a file: one a line, or the file as one where its first line is none by itself."""
+    for number, (line, _) in enumerate(text_lines(path)):
+        if not line.strip("\0\r\n\t "):
+            continue
+        value = _parsed(line)
+        if value is None and number == 0 and path.stat().st_size <= MAX_BUNDLE:
+            whole = _parsed(decode_text(path.read_bytes())[0])
+            if whole is not None:
+                yield whole
+                return
+        yield value
+
+
+def _parsed(text: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
 

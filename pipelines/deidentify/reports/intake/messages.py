@@ -23,11 +23,9 @@ ORDER_CANCELED = frozenset({"CA", "OC", "CR"})  # ORC-1, table 0119
 ADDENDUM = "ADT"  # suffix of OBX-3.1, as 71045&ADT
 
 
-def read_messages(
-    source_id: str, _: Path, data: bytes, columns: Mapping[str, str]
-) -> Iterator[SourceReport | Rejected]:
+def read_messages(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator[SourceReport | Rejected]:
     """The reports of a file of messages; a message that was cut off, or a batch without its trailer, is said."""
-    count = 0
+    data, count = path.read_bytes(), 0
     for count, message in enumerate(hl7.parse(data), 1):
         if not message.whole:
             yield Rejected(source_id, "malformed", f"message {count} is cut off")

@@ -12,9 +12,9 @@ from pipelines.deidentify.reports.intake.report import Rejected, SourceReport, d
 _UID = re.compile(r"\d+(?:\.\d+){3,}")
 
 
-def read_text(source_id: str, path: Path, data: bytes, columns: Mapping[str, str]) -> Iterator[SourceReport | Rejected]:
+def read_text(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator[SourceReport | Rejected]:
     """The one report of a text file."""
-    text, charsets = decode_text(data)
+    text, charsets = decode_text(path.read_bytes())
     key = path.stem.strip()
     study_uid = key if _UID.fullmatch(key) else ""
     accession = "" if study_uid else key

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from pathlib import Path
 
 from pipelines.deidentify.identities import Identities
 
@@ -118,6 +121,20 @@ def decode_text(data: bytes) -> tuple[str, list[str]]:
         lines.append(line.decode(charset, "replace"))
         charsets.append(charset)
     return "\n".join(lines), charsets
+
+
+def text_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a file, each with the character set it was read as (`decode_text`), however long the file is."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+        charset = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else _sixteen(start)
+        file.seek(3 if start.startswith(b"\xef\xbb\xbf") else 0)
+        if charset:
+            yield from ((line, charset) for line in io.TextIOWrapper(file, charset, "replace", newline="\n"))
+            return
+        for line in file:
+            charset = "utf-8" if _fits(line, "utf-8") else "cp1252"
+            yield line.decode(charset, "replace"), charset
 
 
 def named(charsets: list[str], start: int = 0, end: int | None = None) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipelines.deidentify.reports.dates import parse_any
 from pipelines.deidentify.reports.intake.report import (
+    MAX_CHARACTERS,
     Persons,
     Rejected,
     SourceReport,
@@ -26,6 +26,7 @@ from pipelines.deidentify.reports.intake.report import (
     person,
     problem,
     stamp,
+    text_lines,
 )
 
 # Column names in use, by what they hold; compared without case, spaces and punctuation.
@@ -47,6 +48,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "findings": ("findings",),
     "impression": ("impression", "conclusion"),
 }
+LONGEST_ROW = 20 * MAX_CHARACTERS  # characters; a quote that is never closed must not swallow a file of gigabytes
 _KEYS = ("accession", "study_uid", "patient_id")
 _STATUS = {
     "p": Status.PRELIMINARY, "preliminary": Status.PRELIMINARY, "prelim": Status.PRELIMINARY,
@@ -59,63 +61,91 @@ _STATUS = {
 Item = SourceReport | Rejected
 
 
-def read_csv(source_id: str, _: Path, data: bytes, columns: Mapping[str, str]) -> Iterator[Item]:
+def read_csv(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator[Item]:
     """Rows of a CSV or TSV file with a header line; the delimiter is the one its header uses most."""
-    text, charsets = decode_text(data)
-    lines = list(io.StringIO(text.replace("\0", ""), newline=""))
-    charsets = charsets if len(charsets) >= len(lines) else charsets[:1] * len(lines)
     header: dict[str, int] | None = None
     width = 0
-    for start, end, row in _records(lines):
+    for line, row, charset in _records(path):
         if row is None:
-            yield Rejected(source_id, "malformed", f"quoting is broken in the row that begins on line {start + 1}")
+            yield Rejected(source_id, "malformed", f"quoting is broken in the row that begins on line {line}")
         elif header is None:
             header, width = find_columns(row, columns), len(row)
             if lack := missing(header):
                 yield Rejected(source_id, "malformed", lack)
                 return
         elif len(row) != width:
-            yield Rejected(source_id, "malformed", f"line {start + 1} has {len(row)} cells of {width}")
+            yield Rejected(source_id, "malformed", f"line {line} has {len(row)} cells of {width}")
         else:
             cells = {name: row[i].strip() for name, i in header.items()}
-            yield report(source_id, cells, f"line {start + 1}", named(charsets, start, end))
+            yield report(source_id, cells, f"line {line}", charset)
 
 
-def _records(lines: list[str]) -> Iterator[tuple[int, int, list[str] | None]]:
-    """(first line, line after the last, cells) of each row that is not blank; None for cells whose quoting is broken.
+class _Lines:
+    """Lines of a file for a CSV reader, which can be taken back since the last row began."""
+
+    def __init__(self, path: Path) -> None:
+        self.source = text_lines(path)
+        self.again: deque[tuple[str, str]] = deque()
+        self.row: list[tuple[str, str]] = []
+        self.size = 0
+        self.number = 1
+        """Of the row's first line, from 1."""
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.again.popleft() if self.again else next(self.source)
+        self.row.append(line)
+        self.size += len(line[0])
+        if self.size > LONGEST_ROW:
+            raise csv.Error
+        return line[0].replace("\0", "")
+
+    def begin(self) -> None:
+        """The next row begins on the next line."""
+        self.number += len(self.row)
+        self.row, self.size = [], 0
+
+    def begin_on_second(self) -> None:
+        """The next row begins on the second line of this one."""
+        self.again.extendleft(reversed(self.row[1:]))
+        self.number += 1
+        self.row, self.size = [], 0
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str] | None, str]]:
+    """(first line, cells, character set) of each row that is not blank; None for cells whose quoting is broken.
 
     A quote that is never closed swallows the rows behind it. So after a broken row, or one of several lines that has
     not as many cells as the header, reading begins again on its second line: no row is lost to its neighbour.
     """
-    csv.field_size_limit(max(sum(map(len, lines)), 1 << 17) + 1)
-    delimiter = max(",;\t|", key=(lines or [""])[0].count)
-    at, width = 0, 0
-    while at < len(lines):
-        reader = csv.reader(islice(lines, at, None), delimiter=delimiter, strict=True)
-        start = at
+    csv.field_size_limit(LONGEST_ROW)
+    first = next(text_lines(path), ("", ""))[0]
+    delimiter = max(",;\t|", key=first.count)
+    lines, width = _Lines(path), 0
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
         try:
-            for row in reader:
-                end = at + reader.line_num
-                if any(cell.strip() for cell in row):
-                    yield start, end, row
-                    width = width or len(row)
-                    if len(row) != width and end - start > 1:
-                        end = start + 1
-                        break
-                start = end
-            else:
-                return
-            at = end
+            row: list[str] | None = next(reader)
+        except StopIteration:
+            return
         except csv.Error:
-            yield start, start + 1, None
-            at = start + 1
+            row = None
+            reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        if row is None or any(cell.strip() for cell in row):
+            yield lines.number, row, named([charset for _, charset in lines.row])
+            width = width or len(row or ())
+        if row is None or (len(row) != width and len(lines.row) > 1):
+            lines.begin_on_second()
+        else:
+            lines.begin()
 
 
-def read_json_lines(source_id: str, _: Path, data: bytes, columns: Mapping[str, str]) -> Iterator[Item]:
+def read_json_lines(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator[Item]:
     """One JSON object a line; null and absent values are empty."""
-    text, charsets = decode_text(data)
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip("\0\r\t "):
+    for number, (line, charset) in enumerate(text_lines(path), 1):
+        if not line.strip("\0\r\n\t "):
             continue
         try:
             row = json.loads(line)
@@ -125,13 +155,13 @@ def read_json_lines(source_id: str, _: Path, data: bytes, columns: Mapping[str, 
         if not isinstance(row, dict):
             yield Rejected(source_id, "malformed", f"line {number} is no JSON object")
             continue
-        yield _mapped(source_id, row, columns, f"line {number}", charsets[number - 1])
+        yield _mapped(source_id, row, columns, f"line {number}", charset)
 
 
-def read_parquet(source_id: str, _: Path, data: bytes, columns: Mapping[str, str]) -> Iterator[Item]:
+def read_parquet(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator[Item]:
     """Rows of a Parquet table, read in batches."""
     try:
-        table = pq.ParquetFile(pa.BufferReader(data))
+        table = pq.ParquetFile(path)
         number = 0
         for batch in table.iter_batches(1024):
             for row in batch.to_pylist():
