@@ -103,6 +103,9 @@ TEXTS = pa.schema(
         ("accession", pa.string()),
         ("patient", pa.string()),
         ("text", pa.string()),  # whole scrubbed report
+        ("indication", pa.string()),
+        ("comparison", pa.string()),
+        ("technique", pa.string()),
         ("findings", pa.string()),
         ("impression", pa.string()),
     ]

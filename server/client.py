@@ -113,6 +113,7 @@ class Client:
         retain_until: str | None = None,
         opt_out: Path | str | None = None,
         aliases: Path | str | None = None,
+        report_columns: dict[str, str] | None = None,
         policy: str | None = None,
     ) -> schemas.ExportOut:
         """Register a PACS export. `retain_until` is an ISO date."""
@@ -125,6 +126,7 @@ class Client:
             "retain_until": retain_until,
             "opt_out": str(opt_out) if opt_out else None,
             "aliases": str(aliases) if aliases else None,
+            "report_columns": report_columns or {},
             "policy": policy,
         }
         return self._call(schemas.ExportOut, "POST", "/exports", body)

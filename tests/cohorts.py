@@ -109,7 +109,8 @@ def _report(truth: dict[str, bool]) -> dict[str, str]:
     findings = " ".join(SENTENCES[label][0 if value else 1] for label, value in truth.items())
     impression = ", ".join(label for label, value in truth.items() if value) or "Normal chest"
     text = f"FINDINGS: {findings}\nIMPRESSION: {impression}."
-    return {"text": text, "findings": findings, "impression": f"{impression}."}
+    blank = {"indication": "", "comparison": "", "technique": ""}
+    return blank | {"text": text, "findings": findings, "impression": f"{impression}."}
 
 
 def _write(

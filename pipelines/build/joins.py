@@ -26,8 +26,8 @@ def join_texts(sources: list[Source], accessions: pa.Array) -> pa.Table:
     batches = []
     for batch in reports.select(["accession", "patient", "text"]).to_batches(max_chunksize=BATCH):
         sections = [split_sections(text or "") for text in batch["text"].to_pylist()]
-        findings, impression = (pa.array([s[i] for s in sections], pa.string()) for i in (0, 1))
-        batches.append(pa.record_batch([*batch.columns, findings, impression], schema=tables.TEXTS))
+        columns = (pa.array(column, pa.string()) for column in zip(*sections, strict=True))
+        batches.append(pa.record_batch([*batch.columns, *columns], schema=tables.TEXTS))
     return pa.Table.from_batches(batches, schema=tables.TEXTS)
 
 

@@ -1,20 +1,35 @@
-"""Reports split into findings and impression by their headings."""
+"""Reports split into their sections by their headings."""
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-SECTIONS = {
-    "findings": "findings",
-    "finding": "findings",
-    "findings and impression": "findings",
-    "description": "findings",
-    "impression": "impression",
-    "impressions": "impression",
-    "conclusion": "impression",
-    "conclusions": "impression",
-    "opinion": "impression",
+
+class Sections(NamedTuple):
+    """What stands under the headings of a report; empty where there is none. Pretraining reads the last two."""
+
+    indication: str
+    comparison: str
+    technique: str
+    findings: str
+    impression: str
+
+
+# Headings in use, by section, in the languages that reports are read in.
+HEADINGS = {
+    "indication": "indication|indications|clinical indication|reason for exam|reason for examination|history"
+    "|clinical history|clinical information|indikation|klinische angaben|fragestellung|indicación|información clínica"
+    "|renseignements cliniques|indicatie|klinische gegevens",
+    "comparison": "comparison|comparisons|vergleich|voruntersuchung|voruntersuchungen|comparación|comparaison"
+    "|vergelijking",
+    "technique": "technique|procedure|examination|exam|views|technik|técnica|techniek",
+    "findings": "findings|finding|findings and impression|description|report|befund|befunde|hallazgos|résultats"
+    "|résultat|bevindingen|verslag",
+    "impression": "impression|impressions|conclusion|conclusions|opinion|summary|addendum|beurteilung|impresión"
+    "|conclusión|conclusie",
 }
+SECTIONS = {name: section for section, names in HEADINGS.items() for name in names.split("|")}
 # A known heading may follow a sentence on its line; any other ends a section only in capitals at the start of a line
 # ("Note: ..." within the findings is no heading).
 HEADING = re.compile(
@@ -24,15 +39,17 @@ HEADING = re.compile(
 CLOSING = re.compile(r"^\s*(?:electronically signed|findings were discussed|dictated by|signed by)\b", re.I | re.M)
 
 
-def split_sections(text: str) -> tuple[str, str]:
-    """Findings and impression of a report; the whole text is the findings when neither heading stands in it."""
+def split_sections(text: str) -> Sections:
+    """The sections of a report; the whole text is the findings when it has neither findings nor impression."""
     found = list(HEADING.finditer(text))
-    parts: dict[str, list[str]] = {"findings": [], "impression": []}
+    parts: dict[str, list[str]] = {name: [] for name in Sections._fields}
     ends = [match.start() for match in found[1:]] + [len(text)]
     for match, end in zip(found, ends, strict=False):
         section = SECTIONS.get((match[1] or match[2]).strip().lower())
         if section:
             body = text[match.end() : end]
             parts[section].append(CLOSING.split(body, maxsplit=1)[0].strip())
-    findings, impression = (" ".join(part for part in parts[name] if part) for name in ("findings", "impression"))
-    return (findings, impression) if findings or impression else (text.strip(), "")
+    sections = Sections(*(" ".join(part for part in parts[name] if part) for name in Sections._fields))
+    if sections.findings or sections.impression:
+        return sections
+    return sections._replace(findings=text.strip())

@@ -1,13 +1,18 @@
 """Spec of `deidentify`: an export in, a de-identified folder with its proof out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
 from pipelines.parallel import ITEM_SECONDS
+
+ReportField = Literal[
+    "accession", "study_uid", "patient_id", "issuer", "name", "date", "birth", "signed", "status", "staff", "phone",
+    "address", "institution", "text", "findings", "impression",
+]  # fmt: skip
 
 
 class Spec(Base):
@@ -23,6 +28,8 @@ class Spec(Base):
     """Text file, one patient ID a line: dropped before anything is written, and counted."""
     aliases: Annotated[Path | None, Ref("internal")] = None
     """CSV file of merged patients: an old patient ID and the current one a row (deidentify/aliases.py)."""
+    report_columns: Annotated[dict[ReportField, str], Ref("internal")] = Field(default_factory=dict)
+    """What the columns of the site's report tables hold: field -> column name; others are known by names in use."""
     review: int = Field(0, ge=0, le=5000)
     """Instances drawn at random for review; 0 takes what the sampling plan asks for an export of this size."""
     workers: int = Field(0, ge=0)

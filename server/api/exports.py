@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from pipelines.deidentify.spec import ReportField
 from server.access import Caller, Permission
 from server.api.schemas import (
     DEFAULT_LIMIT,
@@ -43,6 +44,8 @@ class ExportIn(Named):
     """Text file below an export root, one patient ID a line."""
     aliases: str | None = None
     """CSV file below an export root, columns old and current: patient IDs that were merged."""
+    report_columns: dict[ReportField, str] = Field(default_factory=dict)
+    """What the columns of the site's report tables hold; those with usual names need no entry."""
     policy: str | None = None
 
 

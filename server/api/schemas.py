@@ -59,6 +59,7 @@ class ExportOut(Out):
     retain_until: date | None
     opt_out: bool
     aliases: bool
+    report_columns: dict[str, str] | None
     policy: str
     practice: bool
     state: str

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from pipelines.deidentify.spec import Spec
+from pipelines.deidentify.spec import ReportField, Spec
 from server.access import Caller
 from server.audit import Action, record
 from server.errors import Conflict, Invalid
@@ -36,6 +36,8 @@ class Registration:
     retain_until: date | None = None
     opt_out: str | None = None
     aliases: str | None = None
+    report_columns: dict[ReportField, str] = field(default_factory=dict)
+    """What the columns of the site's report tables hold."""
     policy: str | None = None
 
 
@@ -58,6 +60,7 @@ def register(session: Session, caller: Caller, settings: Settings, given: Regist
         retain_until=given.retain_until,
         opt_out=opt_out,
         aliases=aliases,
+        report_columns=dict(given.report_columns),
         policy=policies.check(given.policy or site.policy),
         state="registered",
         created_by=caller.user_id,
@@ -109,6 +112,7 @@ def deidentify(
         "issuer": site.issuer,
         "opt_out": export.opt_out,
         "aliases": export.aliases,
+        "report_columns": export.report_columns or {},
     }
     spec = resolve(session, Spec, body, caller, settings, internal)
     last = common.latest_job(session, "export", export.id)

@@ -62,6 +62,7 @@ class Export(Resource, Base):
     retain_until: Mapped[date | None]
     opt_out: Mapped[str | None] = mapped_column(Text)
     aliases: Mapped[str | None] = mapped_column(Text)
+    report_columns: Mapped[dict[str, Any] | None]
     policy: Mapped[str] = mapped_column(String(200))
     practice: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str] = mapped_column(String(20), default="registered")

@@ -72,26 +72,47 @@ def test_sections_by_heading() -> None:
         "PATIENT: [NAME]  MRN: [ID]\nHISTORY: Cough.\nFINDINGS: Heart normal. Note: rotated film.\n"
         "No effusion.\nIMPRESSION: No acute disease.\nElectronically signed by [NAME], MD on [DATE].\n"
     )
-    assert split_sections(text) == ("Heart normal. Note: rotated film.\nNo effusion.", "No acute disease.")
+    sections = split_sections(text)
+    assert sections[3:] == ("Heart normal. Note: rotated film.\nNo effusion.", "No acute disease.")
+    assert sections.indication == "Cough."
 
 
 def test_headings_on_one_line_and_in_small_letters() -> None:
-    assert split_sections("Findings: Clear lungs. Impression: Normal.") == ("Clear lungs.", "Normal.")
-    assert split_sections("Technique: AP.\nConclusion:\nOedema.") == ("", "Oedema.")
+    assert split_sections("Findings: Clear lungs. Impression: Normal.")[3:] == ("Clear lungs.", "Normal.")
+    assert split_sections("Technique: AP.\nConclusion:\nOedema.") == ("", "", "AP.", "", "Oedema.")
+    assert split_sections("Comparison: [DATE].\nFindings: Clear.").comparison == "[DATE]."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Klinische Angaben: Husten.\nBefund: Frei.\nBeurteilung: Unauffällig.",
+        "Indicación: Tos.\nHallazgos: Sin alteraciones.\nImpresión: Normal.",
+        "Renseignements cliniques: Toux.\nRésultats: Rien.\nConclusion: Normal.",
+        "Klinische gegevens: Hoest.\nBevindingen: Schoon.\nConclusie: Normaal.",
+    ],
+)
+def test_headings_of_other_languages(text: str) -> None:
+    sections = split_sections(text)
+    assert sections.indication and sections.findings and sections.impression
+
+
+def test_an_addendum_is_read_with_the_impression() -> None:
+    text = "FINDINGS: Clear.\nIMPRESSION: Normal.\n\nADDENDUM: Small nodule after all."
+    assert split_sections(text)[3:] == ("Clear.", "Normal. Small nodule after all.")
 
 
 def test_a_report_without_headings_is_all_findings() -> None:
-    assert split_sections(" Clear lungs. ") == ("Clear lungs.", "")
+    assert split_sections(" Clear lungs. ")[3:] == ("Clear lungs.", "")
 
 
 def test_a_closing_paragraph_is_no_finding() -> None:
     text = "FINDINGS: Clear.\nIMPRESSION: Normal.\nFindings were discussed with Dr. [NAME] by telephone."
-    assert split_sections(text) == ("Clear.", "Normal.")
+    assert split_sections(text)[3:] == ("Clear.", "Normal.")
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_sections_hold_only_words_of_the_report(text: str) -> None:
-    findings, impression = split_sections(text)
-    for part in (findings, impression):
+    for part in split_sections(text):
         assert all(word in text for word in part.split())

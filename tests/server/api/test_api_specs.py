@@ -19,7 +19,7 @@ from server.specs import Body, Named, below, body_model, resolve
 from tests.server.house import House
 
 ID = "0123456789ab"
-INTERNAL = {"secret", "vault_key", "issuer", "opt_out", "aliases", "release_key", "key"}
+INTERNAL = {"secret", "vault_key", "issuer", "opt_out", "aliases", "report_columns", "release_key", "key"}
 
 
 def offered() -> dict[str, type[Spec]]:
@@ -97,7 +97,7 @@ def test_a_reference_asks_for_the_role_as_well(house: House):
 def test_the_body_of_deidentify_leaves_the_export_to_the_address():
     assert issubclass(DeidentifyBody, Body)
     assert not issubclass(DeidentifyBody, Named)
-    assert set(DeidentifyBody.model_fields) == {"workers", "item_seconds"}
+    assert set(DeidentifyBody.model_fields) == {"review", "workers", "item_seconds"}
 
 
 def test_without_roots_nothing_may_be_named():

@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from sqlalchemy import select
 
+from server.store.models import Export, Site
 from tests.server.web.conftest import PASSWORD
 
 PAGES = [
@@ -131,3 +133,19 @@ def test_sending_back_needs_a_reason_and_release_needs_purpose(browse, furnished
     refused = officer.post("/review/e00000000002", data={"verdict": "sent_back"})
     assert refused.status_code == 422
     assert "has to be mended" in refused.text
+
+
+def test_columns_of_report_tables_are_asked_for_in_lines(browse, furnished):
+    folder = furnished.state.settings.export_roots[0] / "columns"
+    folder.mkdir(exist_ok=True)
+    with furnished.state.database.session() as session:
+        site = session.scalar(select(Site.id))
+    form = {"name": "With columns", "site": site, "path": str(folder), "report_columns": "text = Befund\nmrn = PatNr"}
+    refused = browse().post("/exports", data=form)
+    assert refused.status_code == 422 and "&#39;mrn&#39; says no column" in refused.text
+    form["report_columns"] = "text = Befund\n patient_id=PatNr \n"
+    assert browse().post("/exports", data=form).status_code == 200
+    with furnished.state.database.session() as session:
+        export = session.scalar(select(Export).where(Export.name == "With columns"))
+        assert export.report_columns == {"text": "Befund", "patient_id": "PatNr"}
+        session.delete(export)
