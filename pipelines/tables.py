@@ -21,7 +21,7 @@ from pipelines.contract import BadInput, atomic
 MANIFEST = pa.schema(
     [
         ("source_id", pa.string()),  # keyed hash of the input path
-        ("kind", pa.string()),  # image | report | label | mask | other
+        ("kind", pa.string()),  # image | object (DICOM without pictures) | report | label | mask | other
         ("state", pa.string()),  # written | duplicate | quarantined | opted_out | read (tables, not written as files)
         ("reason", pa.string()),  # reason code of quarantine, else null
         ("output", pa.string()),  # path inside the folder, null when nothing was written

@@ -98,7 +98,7 @@ def clean_part(part: Part, watch: Watch) -> None:
         row = _manifest_row(entry, job.policy)
         if fate:
             row |= {"state": "quarantined", "reason": fate}
-        elif entry["kind"] == "image" and entry["state"] == "ok":
+        elif entry["kind"] in ("image", "object") and entry["state"] == "ok":
             _image(row, entry, job, job.export / paths[entry["source_id"]], private, scratch, stored)
         rows.append(row)
     for path in {*stored, *(p.parent for p in stored)}:
@@ -143,7 +143,8 @@ def _image(
                 row |= {"state": "opted_out", "reason": "opted_out", "claimed": None}
                 return
             row["practice"] = source.who.practice
-            row |= {"rows": int(ds.Rows), "columns": int(ds.Columns), "view": text(ds, "ViewPosition")[:16]}
+            if entry["kind"] == "image":
+                row |= {"rows": int(ds.Rows), "columns": int(ds.Columns), "view": text(ds, "ViewPosition")[:16]}
             _remember(private, source, text(ds, "PatientName"), job.secret)
             written = cleaner.clean(ds, source)
             target, sha256 = _store(written, entry, job.root, scratch)

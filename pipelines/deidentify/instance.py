@@ -15,10 +15,12 @@ from pipelines.deidentify.header import Cleaned, HeaderCleaner
 from pipelines.deidentify.identities import Identities, Quarantine, from_dataset
 from pipelines.deidentify.markers import Done, markers
 from pipelines.deidentify.objects import recognizable
+from pipelines.deidentify.overlays import clean_overlays
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.proof import Needles, prove
 from pipelines.keys import DerivationSecret
-from pipelines.scan.dicom import PIXEL_DATA, Subject, per_file, read_object, require_image, subject, text
+from pipelines.scan.dicom import PIXEL_DATA, Subject, per_file, read_object, require_supported, subject, text
+from pipelines.scan.kinds import has_pixels, is_document
 from pipelines.scan.pixelstream import blocks
 
 _PATIENT_IDS = ("PatientID", "OtherPatientIDs")
@@ -94,7 +96,7 @@ class InstanceCleaner:
         """Parse a file, which must stay open until the object is stored, and learn whose it is; raises Quarantine."""
         with per_file():
             ds = read_object(file)
-            require_image(ds)
+            require_supported(ds)
             who = subject(ds, self.secret, self.issuer, self.aliases)
             issuer, patient_id = self.aliases.current(
                 text(ds, "IssuerOfPatientID") or self.issuer, text(ds, "PatientID")
@@ -116,25 +118,39 @@ class InstanceCleaner:
             face = recognizable(ds)
             if face and self.policy.options.visual_features == "quarantine":
                 raise Quarantine("face")
-            pixels = self.pixels.clean(ds)
-            done = Done(pixels.proved, False, face, text(ds, "BurnedInAnnotation") == "YES")
+            if is_document(ds) and self.policy.options.structured_content != "clean":
+                raise Quarantine("structured_content")
+            pixels = self.pixels.clean(ds) if has_pixels(ds) else None
+            done = Done(bool(pixels and pixels.proved), False, face, text(ds, "BurnedInAnnotation") == "YES")
             needles = Needles(source.identities)
+            overlays = clean_overlays(ds, self.pixels) if self.policy.options.graphics == "clean" else Dataset()
             try:
-                return self._written(ds, source, needles, pixels, done, careful=False)
+                return self._written(ds, source, needles, pixels, done, overlays, careful=False)
             except Quarantine:
-                return self._written(ds, source, needles, pixels, done, careful=True)
+                return self._written(ds, source, needles, pixels, done, overlays, careful=True)
 
     def _written(
-        self, ds: FileDataset, source: Source, needles: Needles, pixels: Any, done: Done, *, careful: bool
+        self,
+        ds: FileDataset,
+        source: Source,
+        needles: Needles,
+        pixels: Any,
+        done: Done,
+        overlays: Dataset,
+        *,
+        careful: bool,
     ) -> Written:
         """The object with a new header, proven. Careful only where the quick way left something of the source."""
         cleaned = self.header.clean(ds, source.who, needles, careful=careful)
         syntax, new = UID(ds.file_meta.TransferSyntaxUID), cleaned.ds
+        new.update(overlays)
         new.update(markers(self.policy, replace(done, uids_kept=not cleaned.uids)))
-        new[PIXEL_DATA] = ds[PIXEL_DATA]
+        if pixels:
+            new[PIXEL_DATA] = ds[PIXEL_DATA]
         head, tail = encode_file(new, syntax, text(new, "SOPClassUID"), text(new, "SOPInstanceUID"))
         prove(head + tail, needles.without(cleaned.kept), ds)
-        return Written(head, ds[PIXEL_DATA].value, tail, cleaned, len(pixels.boxes), str(syntax))
+        value, boxes = (ds[PIXEL_DATA].value, len(pixels.boxes)) if pixels else (b"", 0)
+        return Written(head, value, tail, cleaned, boxes, str(syntax))
 
 
 def _patient_ids(ds: Dataset) -> set[str]:

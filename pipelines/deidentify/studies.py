@@ -40,7 +40,7 @@ class Studies:
         self.by_accession: dict[str, Study] = {}
         self.claimed = {row["claimed"] for row in rows}
         for row in rows:
-            if row["state"] != "written":
+            if row["state"] != "written" or row["kind"] != "image":
                 continue
             study = self.by_accession.setdefault(row["accession"], Study())
             study.patients.add(row["patient"])

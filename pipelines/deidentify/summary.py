@@ -41,6 +41,8 @@ class Tally:
 
     files: int = 0
     states: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Of what was written."""
     quarantined: Counter[str] = field(default_factory=Counter)
     numbers: Counter[str] = field(default_factory=Counter)
     practice: bool = False
@@ -130,6 +132,7 @@ def _settle(
     for row in rows:
         if row["state"] == "written":
             tally.numbers.update({name: row[name] for name in _NUMBERS})
+            tally.kinds[row["kind"]] += 1
     tally.practice |= any(row["practice"] for row in rows)
     return sorted((row["source_id"], row["reason"], row["detail"] or "") for row in told)
 
@@ -152,7 +155,8 @@ def _settle_tables(rows: list[dict[str, Any]], fates: list[dict[str, Any]]) -> N
 def _counts(tally: Tally) -> dict[str, Any]:
     return {
         "files": tally.files,
-        "images_written": tally.states["written"],
+        "images_written": tally.kinds["image"],
+        "objects_written": tally.kinds["object"],
         "duplicates": tally.states["duplicate"],
         "quarantined": dict(sorted(tally.quarantined.items())),
         "opted_out": tally.states["opted_out"],

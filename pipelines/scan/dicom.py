@@ -29,6 +29,7 @@ from pipelines.deidentify.aliases import NO_ALIASES, Aliases
 from pipelines.deidentify.identities import Quarantine
 from pipelines.keys import DerivationSecret
 from pipelines.scan.charset import settle_charset
+from pipelines.scan.kinds import kind_of
 from pipelines.scan.pixelstream import UNDEFINED, PixelStream, encapsulated_length
 
 PIXEL_DATA = 0x7FE00010
@@ -86,7 +87,7 @@ def read_object(source: bytes | BinaryIO) -> FileDataset:
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything, RecursionError included
         raise Quarantine("unreadable" if part10 else "not_dicom", type(error).__name__) from None
     if directory:
-        raise Quarantine("not_image", "a directory of files")
+        raise Quarantine("directory")
     if not sane:
         raise Quarantine("unreadable" if part10 else "not_dicom", "no valid SOP class and instance UID")
     if "TransferSyntaxUID" not in ds.file_meta:
@@ -178,15 +179,12 @@ def _inflated(file: BinaryIO) -> bytes:
     return meta.replace(_DEFLATED, ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0")) + data
 
 
-def require_image(ds: Dataset) -> None:
-    """Raise Quarantine unless `ds` is an image with pixels, of a SOP class of the standard."""
-    name = UID(ds.SOPClassUID).name
-    if "Image Storage" not in name:
-        raise Quarantine("not_image", "no image storage class of the standard")
-    if PIXEL_DATA not in ds or not ds.get("Rows") or not ds.get("Columns"):
-        raise Quarantine("unreadable", "an image without pixel data")
+def require_supported(ds: Dataset) -> str:
+    """The kind of an object (scan.kinds); raises Quarantine where there is none, or it belongs to no study."""
+    kind = kind_of(ds)
     if not (_is_uid(ds.get("StudyInstanceUID")) and _is_uid(ds.get("SeriesInstanceUID"))):
         raise Quarantine("unreadable", "no valid study and series UID")
+    return kind
 
 
 def subject(ds: Dataset, secret: DerivationSecret, default_issuer: str, aliases: Aliases = NO_ALIASES) -> Subject:

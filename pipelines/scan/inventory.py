@@ -32,7 +32,7 @@ from pipelines.deidentify.vault import SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Watch
 from pipelines.phases import Crew
-from pipelines.scan.dicom import configure_pydicom, per_file, read_object, require_image, subject, text
+from pipelines.scan.dicom import configure_pydicom, per_file, read_object, require_supported, subject, text
 from pipelines.scan.files import inside, table_kind
 from pipelines.scan.listing import CHUNK_FILES, Listing, chunk_vault, list_export
 from pipelines.spread import bucket_of, gather, spread
@@ -41,7 +41,7 @@ from pipelines.tables import write_table
 INVENTORY = pa.schema(
     [
         ("source_id", pa.string()),
-        ("kind", pa.string()),  # image | report | label | mask | other
+        ("kind", pa.string()),  # image | object | report | label | mask | other
         ("state", pa.string()),  # ok | duplicate | quarantined
         ("reason", pa.string()),
         ("detail", pa.string()),
@@ -200,8 +200,7 @@ def _inspect(row: dict[str, Any], source: Source, relative: str) -> None:
 
 
 def _object(row: dict[str, Any], ds: Dataset, source: Source) -> None:
-    require_image(ds)
-    row["kind"] = "image"
+    row["kind"] = require_supported(ds)
     who = subject(ds, source.secret, source.issuer, load_aliases(source.aliases))
     row |= {
         "instance": source.secret.uid(text(ds, "SOPInstanceUID")),

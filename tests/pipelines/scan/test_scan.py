@@ -13,7 +13,7 @@ from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.vault import resolve_sources
 from pipelines.keys import DerivationSecret, create_vault_key, load_vault_key
 from pipelines.scan import inventory, listing
-from pipelines.scan.dicom import read_object, require_image
+from pipelines.scan.dicom import read_object, require_supported
 from pipelines.scan.files import table_kind
 from pipelines.scan.inventory import INVENTORY, decide
 from tests.dicoms import as_bytes, canary, instance, without_preamble, write_export
@@ -97,7 +97,7 @@ def test_objects_are_read_with_and_without_preamble(implicit: bool) -> None:
     assert read_object(data).SOPInstanceUID == canary().SOPInstanceUID
     bare = without_preamble(data)
     ds = read_object(bare)
-    require_image(ds)
+    require_supported(ds)
     assert ds.file_meta.TransferSyntaxUID.is_implicit_VR is implicit
     assert ds.PatientID == "MRN7700123"
 
@@ -108,7 +108,7 @@ def test_a_file_cut_anywhere_is_never_taken_for_whole() -> None:
     data = as_bytes(ds)
     for length in [*range(0, len(data), 37), len(data) - 1]:
         with pytest.raises(Quarantine):
-            require_image(read_object(data[:length]))
+            require_supported(read_object(data[:length]))
 
 
 def test_a_cut_encapsulated_object_is_unreadable() -> None:
@@ -117,10 +117,10 @@ def test_a_cut_encapsulated_object_is_unreadable() -> None:
     buffer = io.BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     data = buffer.getvalue()
-    require_image(read_object(data))
+    require_supported(read_object(data))
     for length in (len(data) // 3, len(data) // 2, len(data) - 9, len(data) - 2):
         with pytest.raises(Quarantine) as verdict:
-            require_image(read_object(data[:length]))
+            require_supported(read_object(data[:length]))
         assert verdict.value.reason == "unreadable"
 
 
