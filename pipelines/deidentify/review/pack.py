@@ -30,7 +30,7 @@ from pipelines.scan.inventory import part_name
 
 DEFERRED = 1 << 20
 """Values of this length and more, pixel data above all, are left in the file until they are asked for."""
-_COLUMNS = ["state", "source_id", "instance", "patient", "output", "sop_class", "boxes", "risk"]
+_COLUMNS = ["kind", "state", "source_id", "instance", "patient", "output", "sop_class", "boxes", "risk"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _written(root: Path, parts: int) -> Iterator[dict[str, Any]]:
     for number in range(parts):
         for batch in pq.ParquetFile(part_table(root, number)).iter_batches(columns=_COLUMNS):
             for row in batch.to_pylist():
-                if row["state"] == "written":
+                if row["state"] == "written" and row["kind"] == "image":
                     yield row | {"part": number}
 
 

@@ -108,6 +108,7 @@ def _counts(folder: Path) -> dict[str, Any]:
     tables = {n: pq.read_metadata(folder / f"{n}.parquet").num_rows for n in ("reports", "labels", "masks")}
     return tables | {
         "images_written": pc.sum(pc.equal(written["kind"], "image")).as_py() or 0,
+        "objects_written": pc.sum(pc.equal(written["kind"], "object")).as_py() or 0,
         "quarantined": dict(sorted(reasons.items())),
         "patients": len(pc.unique(written["patient"])),
         "studies": len(pc.unique(written["study"])),

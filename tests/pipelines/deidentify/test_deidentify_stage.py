@@ -215,6 +215,26 @@ def test_who_objected_is_not_in_the_output_and_who_was_merged_has_one_pseudonym(
     assert len(table(tmp_path / "deid", "reports")) == 4
 
 
+def test_objects_without_pictures_are_written_or_have_their_reason(keys: Path, tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    classes = {"image": None, "state": "11.1", "report": "88.33", "pdf": "104.1", "private": "1.2.840.113619.4.30"}
+    for number, (name, sop_class) in enumerate(classes.items(), 1):
+        ds = instance(number)
+        if sop_class:
+            whole = sop_class if sop_class.startswith("1.2.") else f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+            ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = whole
+        (tmp_path / "export" / name).write_bytes(as_bytes(ds))
+    out = tmp_path / "deid"
+    assert run_stage("deidentify", spec(tmp_path / "export", keys), out) is Outcome.DONE
+    counts = json.loads((out / "result.json").read_text())["counts"]
+    assert (counts["files"], counts["images_written"], counts["objects_written"]) == (5, 1, 1)
+    assert counts["quarantined"] == {"document": 1, "private_class": 1, "structured_content": 1}
+    assert sorted((r["kind"], r["state"]) for r in table(out, "manifest")) == [
+        ("image", "written"), ("object", "quarantined"), ("object", "written"),
+        ("other", "quarantined"), ("other", "quarantined"),
+    ]  # fmt: skip
+
+
 def test_wrong_input_is_one_sentence_without_phi(export: Path, keys: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "rubbish").mkdir()
