@@ -68,6 +68,7 @@ class PixelCleaner:
         Raises Quarantine: `pixels` when a frame cannot be decoded, `text_in_pixels` when text outlasts the passes.
         """
         require_sane(ds)
+        stripped = clean_stream(ds)
         judge = Judge(_name_parts(ds))
         frames, boxes, photometric = [], [], ""
         for number, (frame, photometric) in enumerate(decode(ds)):
@@ -77,9 +78,7 @@ class PixelCleaner:
         changed = bool(boxes) or has_stray_data(ds)
         if changed:
             replace_pixels(ds, frames, photometric)
-        else:
-            changed = clean_stream(ds)
-        return PixelResult(_outermost(boxes), changed, proved=True)
+        return PixelResult(_outermost(boxes), changed or stripped, proved=True)
 
     def _clean_frame(self, ds: Dataset, frame: Frame, photometric: str, judge: Judge) -> tuple[Frame, list[Region]]:
         display = Display(ds, frame, photometric)

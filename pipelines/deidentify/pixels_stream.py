@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -23,23 +24,29 @@ _SIGNATURE = re.compile(
     rb"|Created by (?:GDCM/)?(?:OpenJPEG|Grok|JasPer) +version [\d.]+"
     rb"|CREATOR: gd-jpeg v[\d.]+ \(using IJG JPEG v\d+\), (?:default )?quality(?: = \d+)?)[\n\0.]*"
 )
-_COM_J2K, _SOT, _SOD, _EOC, _TLM, _PLM = 0xFF64, 0xFF90, 0xFF93, 0xFFD9, 0xFF55, 0xFF57
-_EOI, _SOS, _COM = 0xFFD9, 0xFFDA, 0xFFFE
+_COM_J2K, _SOT, _SOD, _EOC = 0xFF64, 0xFF90, 0xFF93, 0xFFD9
+_SIZ, _EOI, _SOS, _COM = 0xFF51, 0xFFD9, 0xFFDA, 0xFFFE
+_SOF = frozenset({*range(0xFFC0, 0xFFD0), 0xFFF7} - {0xFFC4, 0xFFC8, 0xFFCC})
 _HTJ2K = frozenset(UID(f"1.2.840.10008.1.2.4.{n}") for n in (201, 202, 203))
 
 
 def clean_stream(ds: Dataset) -> bool:
     """Cut out of encapsulated pixel data what is no picture, in place; whether there was anything.
 
-    Raises Quarantine("pixels") where a stream cannot be followed from its first marker to its last.
+    Raises Quarantine("pixels") where a stream cannot be followed from its first marker to its last, or is of another
+    size than its object says, before a decoder sees it.
     """
     syntax = UID(ds.file_meta.TransferSyntaxUID)
     if not syntax.is_encapsulated:
         return False
-    sound = _is_sound(ds)
-    if sound and all(clean_frame(frame, syntax, ds) is frame for frame in _frames(ds, sound)):
-        return False
-    ds.PixelData = encapsulate([clean_frame(frame, syntax, ds) for frame in _frames(ds, sound)])
+    try:
+        sound = _is_sound(ds)
+        if sound and all(clean_frame(frame, syntax, ds) is frame for frame in _frames(ds, sound)):
+            _stream(ds).seek(0)  # where the next reader of a shared stream expects it
+            return False
+        ds.PixelData = encapsulate([clean_frame(frame, syntax, ds) for frame in _frames(ds, sound)])
+    except (IndexError, ValueError, struct.error):
+        raise Quarantine("pixels", "a stream that cannot be followed") from None
     ds["PixelData"].is_undefined_length = True
     for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if name in ds:
@@ -48,18 +55,19 @@ def clean_stream(ds: Dataset) -> bool:
 
 
 def clean_frame(frame: bytes, syntax: UID, ds: Dataset) -> bytes:
-    """One frame without what is no picture; the same object when there is nothing to cut."""
-    try:
-        if syntax in JPEG2000TransferSyntaxes or syntax in _HTJ2K:
-            clean = _jpeg2000(frame)
-        elif syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
-            clean = _jpeg(frame)
-        elif syntax == RLELossless:
-            clean = frame[: _rle_end(frame, int(ds.Rows) * int(ds.Columns))]
-        else:
-            raise Quarantine("pixels", "a stream that cannot be looked through")
-    except (IndexError, ValueError):
-        raise Quarantine("pixels", "a stream that cannot be followed") from None
+    """One frame without what is no picture; the same object when there is nothing to cut.
+
+    Raises Quarantine for another size, IndexError or ValueError where the stream breaks off.
+    """
+    size = int(ds.Rows), int(ds.Columns)
+    if syntax in JPEG2000TransferSyntaxes or syntax in _HTJ2K:
+        clean = _jpeg2000(frame, size)
+    elif syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
+        clean = _jpeg(frame, size)
+    elif syntax == RLELossless:
+        clean = frame[: _rle_end(frame, size[0] * size[1])]
+    else:
+        raise Quarantine("pixels", "a stream that cannot be looked through")
     # Zeros, or one byte of FF, fill a fragment up to an even length; they say nothing.
     return frame if frame.rstrip(b"\0\xff") == clean.rstrip(b"\0\xff") else clean
 
@@ -85,6 +93,7 @@ def _behind_table(ds: Dataset) -> BinaryIO:
 
 
 def _stream(ds: Dataset) -> BinaryIO:
+    """The pixel data, from their beginning."""
     value = ds.PixelData
     stream: BinaryIO = io.BytesIO(value) if isinstance(value, bytes) else value
     stream.seek(0)
@@ -112,7 +121,7 @@ def _marker(data: bytes, at: int) -> int:
     return data[at] << 8 | data[at + 1]
 
 
-def _jpeg(data: bytes) -> bytes:
+def _jpeg(data: bytes, size: tuple[int, int]) -> bytes:
     """ITU-T T.81 and T.87: from SOI to EOI, without COM and without APPn that no decoder needs."""
     if _marker(data, 0) != 0xFFD8:
         raise ValueError
@@ -129,6 +138,8 @@ def _jpeg(data: bytes) -> bytes:
         end = at + 2 + _marker(data, at + 2)
         if marker == _SOS:
             end = _scan_end(data, end)
+        elif marker in _SOF:
+            _require_size((_number(data, at + 5, 2), _number(data, at + 7, 2)), size)
         if not _is_beside(marker, data[at + 4 : end]):
             kept.append(data[at:end])
         at = end
@@ -144,6 +155,16 @@ def _scan_end(data: bytes, at: int) -> int:
         at += 1 if following == 0xFF else 2
 
 
+def _require_size(coded: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raise Quarantine where a stream has other rows and columns than its object: a decoder would believe it."""
+    if coded != size:
+        raise Quarantine("pixels", "a stream of another size than the image")
+
+
+def _number(data: bytes, at: int, width: int = 4) -> int:
+    return int.from_bytes(data[at : at + width], "big")
+
+
 def _is_beside(marker: int, content: bytes) -> bool:
     """Whether a segment is no part of the picture: comments and application data but for what decoders need."""
     if marker == _COM:
@@ -156,7 +177,7 @@ def _is_beside(marker: int, content: bytes) -> bool:
     return not (plain_jfif or adobe or colour)
 
 
-def _jpeg2000(data: bytes) -> bytes:
+def _jpeg2000(data: bytes, size: tuple[int, int]) -> bytes:
     """ISO/IEC 15444-1 Annex A: the bare codestream from SOC to EOC, without comments in its main header."""
     if data[4:8] == b"jP  ":
         data = _codestream(data)
@@ -167,6 +188,9 @@ def _jpeg2000(data: bytes) -> bytes:
         end = at + 2 + _marker(data, at + 2)
         if marker < 0xFF30 or end <= at + 2:
             raise ValueError
+        if marker == _SIZ:
+            right, bottom, left, top = (_number(data, at + place) for place in (6, 10, 14, 18))
+            _require_size((bottom - top, right - left), size)
         # Two bytes before a comment's text say whether it is one.
         if marker != _COM_J2K or _SIGNATURE.fullmatch(data[at + 6 : end]):
             kept.append(data[at:end])

@@ -126,12 +126,24 @@ def test_every_frame_is_looked_through() -> None:
 
 def test_a_stream_that_cannot_be_followed_is_quarantined() -> None:
     ds = instance()
-    for syntax, data in ((JPEGBaseline8Bit, jpeg(ds)), (JPEG2000Lossless, jpeg2000(ds))):
+    streams = [(JPEGBaseline8Bit, jpeg(ds)), (JPEG2000Lossless, jpeg2000(ds))]
+    for syntax, data in streams:
         for cut in (2, 40, len(data) - 3):
             with pytest.raises(Quarantine):
-                clean_frame(data[:cut], syntax, ds)
+                clean_stream(put(ds, [data[:cut]], syntax))
     with pytest.raises(Quarantine):
-        clean_frame(b"\x01\0\0\0\x40" + b"\0" * 70, RLELossless, ds)
+        clean_stream(put(ds, [b"\x01\0\0\0\x40" + b"\0" * 70], RLELossless))
+
+
+@pytest.mark.parametrize("name", ["JPEG comment", "JPEG 2000 comment"])
+def test_a_stream_of_another_size_reaches_no_decoder(name: str) -> None:
+    syntax, plain, _ = CARRIERS[name]
+    ds = instance()
+    frame = plain(ds)
+    assert clean_frame(frame, syntax, ds) is frame
+    ds.Rows += 1
+    with pytest.raises(Quarantine):
+        clean_frame(frame, syntax, ds)
 
 
 def encapsulated() -> Iterator[tuple[str, Dataset, np.ndarray]]:
