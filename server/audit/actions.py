@@ -16,11 +16,16 @@ class Action(StrEnum):
     TOKEN_CREATE = "token:create"  # noqa: S105
     TOKEN_REVOKE = "token:revoke"  # noqa: S105
     SITE_CREATE = "site:create"
+    SITE_EPOCH = "site:new_epoch"
     EXPORT_REGISTER = "export:register"
     EXPORT_DESCRIBE = "export:describe"
     EXPORT_DEIDENTIFY = "export:deidentify"
     EXPORT_RELEASE = "export:release"
     EXPORT_SEND_BACK = "export:send_back"
+    QUARANTINE_RESOLVE = "quarantine:resolve"
+    REIDENTIFY = "vault:reidentify"
+    VAULT_REWRAP = "vault:rewrap"
+    REVIEW_EXPORT = "review:export"
     REVIEW_LOOK = "review:look"
     REVIEW_VERDICT = "review:verdict"
     REVIEW_WITHDRAW = "review:withdraw"

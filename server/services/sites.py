@@ -27,3 +27,13 @@ def create(
     DerivationSecret.create(settings.derivation_secret(site.id, site.epoch), site.id, site.epoch)
     record(session, caller, Action.SITE_CREATE, f"site:{site.id}", name=name)
     return site
+
+
+def begin_epoch(session: Session, caller: Caller, settings: Settings, site: Site, reason: str) -> None:
+    """A new derivation secret for a site; the old ones stay, for exports that were made with them."""
+    session.refresh(site, with_for_update=True)
+    site.epoch += 1
+    path = settings.derivation_secret(site.id, site.epoch)
+    if not path.exists():  # left by one that was cut off before the commit: nothing was made with it
+        DerivationSecret.create(path, site.id, site.epoch)
+    record(session, caller, Action.SITE_EPOCH, f"site:{site.id}", epoch=site.epoch, reason=reason)
