@@ -61,15 +61,21 @@ class Scrubbed:
 class ReportScrubber:
     """Scrubs reports in batches. One per process: the language model loads at the first batch.
 
-    `model` is the folder of a site's de-identifier; without it spaCy's model is used.
+    `model` is the folder of a site's de-identifier; without it spaCy's model is used. `general`: the texts are letters
+    and notes of any kind, see general.py.
     """
 
     def __init__(
-        self, secret: DerivationSecret, style: str = "surrogates", house: House | None = None, model: Path | None = None
+        self,
+        secret: DerivationSecret,
+        style: str = "surrogates",
+        house: House | None = None,
+        model: Path | None = None,
+        general: bool = False,
     ) -> None:
         if style not in STYLES:
             raise ValueError(f"style is one of {', '.join(STYLES)}")
-        self._secret, self._style, self._model = secret, style, model
+        self._secret, self._style, self._model, self._general = secret, style, model, general
         self._house = house or House()
 
     def scrub(self, items: list[ScrubItem]) -> list[Scrubbed]:
@@ -97,8 +103,11 @@ class ReportScrubber:
     @cached_property
     def _recognition(self) -> Any:
         from pipelines.deidentify.reports.engines import SpacyEngine, TransformersEngine
+        from pipelines.deidentify.reports.general import GeneralAnalyzer
         from pipelines.deidentify.reports.recognisers import Recognition
 
+        if self._general:
+            return GeneralAnalyzer(self._house)
         return Recognition(TransformersEngine(self._model) if self._model else SpacyEngine(), self._house)
 
     def _scrub_one(

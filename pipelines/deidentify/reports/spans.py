@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 KINDS = ("NAME", "ID", "DATE", "PHONE", "ADDRESS", "HOSPITAL", "AGE", "EMAIL", "URL")
-GENERAL_KINDS = (*KINDS, "PLACE", "ORGANIZATION", "GROUP", "TITLE", "CARD", "ACCOUNT", "IP", "ZIP")
+GENERAL_KINDS = (*KINDS, "PLACE", "ORGANIZATION", "GROUP", "TITLE", "CARD", "ACCOUNT", "IP", "ZIP",
+                 "SSN", "LICENSE")  # fmt: skip
 """With those of general text, see general.py. GROUP is a nationality, religion or political group."""
 
 

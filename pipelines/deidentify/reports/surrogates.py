@@ -22,6 +22,9 @@ STREETS = ("Abbotsmere Lane", "Bramblecroft Road", "Carlinghow Street", "Dovedal
 INSTITUTIONS = ("Ashcombe General Hospital", "Brierfield Medical Center", "Calderbrook Infirmary",
                 "Dunmere Hospital", "Elmstead Medical Center", "Fernhurst Hospital",
                 "Greystoke Infirmary", "Holmewood Hospital")  # fmt: skip
+ORGANIZATIONS = ("Aldermoor Company", "Birchfold Partners", "Coldbrook Agency", "Deepdale Group", "Eastlow Company",
+                 "Fenwater Partners")  # fmt: skip
+PLACES = ("Ashmere", "Brackenby", "Colnewick", "Dunholme", "Eldersby", "Farrowdale", "Gillmoor", "Hexwold")
 OLDEST = "90"
 
 
@@ -41,6 +44,8 @@ class Surrogates:
         """The replacement of `value`. Dates are not made here: they are moved."""
         if kind == "AGE":
             return OLDEST
+        if kind in ("TITLE", "GROUP"):
+            return f"[{kind}]"  # an invented one would say something of a person
         if self._style == "tags":
             return f"[{kind}]"
         if kind == "NAME":
@@ -53,6 +58,12 @@ class Surrogates:
             return self._phone(value)
         if kind == "EMAIL":
             return f"person{self._pick('email', value, 9000) + 1000}@example.org"
+        if kind == "PLACE":
+            return _like(PLACES[self._pick("place", value, len(PLACES))], value)
+        if kind == "ORGANIZATION":
+            return _like(ORGANIZATIONS[self._pick("organization", value, len(ORGANIZATIONS))], value)
+        if kind == "IP":
+            return f"192.0.2.{self._pick('ip', value, 254) + 1}"
         return "https://example.org/" if kind == "URL" else self._identifier(value)
 
     def _name(self, value: str) -> str:
