@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
@@ -65,6 +66,10 @@ class DerivationSecret:
     def accession(self, accession: str) -> str:
         """Pseudonym of an accession number: `A` and 15 base-32 characters (SH allows 16)."""
         return "A" + self._code("accession", accession.strip())[:15]
+
+    def visit(self, patient: str, day: date) -> str:
+        """Keyed hash of a patient (by pseudonym) and a day, to join a report to the study of that day."""
+        return self._hash("visit", _fields(patient, day.isoformat())).hex()[:32]
 
     def shift_days(self, patient: str) -> int:
         """Date shift of a patient (by pseudonym): whole weeks back, 1 to 520, never zero."""

@@ -57,6 +57,7 @@ class Job:
     issuer: str
     opt_out: frozenset[str]
     aliases: Path | None = None
+    report_columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipelines.contract import read_json, write_atomic
 from pipelines.deidentify.images import Job
+from pipelines.deidentify.joinkeys import keys_of, resolve
 from pipelines.deidentify.labels import plain_terms, records
 from pipelines.deidentify.masks import accession_of_line, accession_of_mask, lines
 from pipelines.deidentify.reasons import Quarantine
@@ -135,9 +136,38 @@ class _Spool:
         self.waiting, self.sealed = [], self.sealed + 1
 
 
+@dataclass
+class _Elsewhere:
+    """Rows whose accession number is absent or not all they say of their study: looked up together."""
+
+    bucket: Bucket
+    spool: _Spool
+    waiting: list[dict[str, Any]] = field(default_factory=list)
+    fates: list[tuple[str, Quarantine]] = field(default_factory=list)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.waiting.append(row)
+        if len(self.waiting) >= SPOOL_ROWS:
+            self.close()
+
+    def close(self) -> list[tuple[str, Quarantine]]:
+        """Spool what was found; what belongs to no study so far."""
+        keys = [row.get("keys", ()) for row in self.waiting]
+        found = resolve(self.bucket.job.root, self.bucket.listing, keys) if keys else []
+        for row, study in zip(self.waiting, found, strict=True):
+            del row["accession"]
+            if isinstance(study, Quarantine):
+                self.fates.append((row["source_id"], study))
+            else:
+                self.spool.add(study, row)
+        self.waiting = []
+        return self.fates
+
+
 def read_tables(bucket: Bucket, watch: Watch) -> None:
     """Read the table files of one bucket and spread their rows; what cannot be read is written down last."""
     job, spool, fates = bucket.job, _Spool(bucket), []
+    elsewhere = _Elsewhere(bucket, spool)
     terms: dict[str, list[str]] = {}
     for files, fate in watch.over(_groups(bucket), lambda g: g[0].source_id, lambda g: sum(f.size for f in g)):
         if fate:
@@ -148,9 +178,12 @@ def read_tables(bucket: Bucket, watch: Watch) -> None:
         for at, (source_id, row) in enumerate(_rows(files, job)):
             if isinstance(row, Quarantine):
                 fates.append((source_id, row))
+            elif len(row.get("keys", ())) > 1 or not row["accession"]:
+                elsewhere.add({"source_id": source_id, "at": at, **row})
             else:
                 accession = job.secret.accession(row.pop("accession"))
                 spool.add(accession, {"source_id": source_id, "at": at, **row})
+    fates += elsewhere.close()
     spool.flush()
     seal(_terms(job.root, bucket.number), terms, job.vault_key)
     write_fates(fates_of_files(job.root, bucket.number), fates, set(), {})
@@ -208,10 +241,11 @@ def _rows(files: list[_File], job: Job) -> Iterator[tuple[str, dict[str, Any] | 
 def _reports(files: list[_File], job: Job) -> Iterator[tuple[str, dict[str, Any] | Quarantine]]:
     from pipelines.deidentify.reports.intake import SourceReport, read_reports
 
-    for report in read_reports(job.export, [(file.source_id, job.export / file.relative) for file in files]):
+    found = [(file.source_id, job.export / file.relative) for file in files]
+    for report in read_reports(job.export, found, dict(job.report_columns)):
         if isinstance(report, SourceReport):
             row = {"kind": "report", "accession": report.accession, "report": _report_to_json(report)}
-            yield report.source_id, row
+            yield report.source_id, row | {"keys": keys_of(report, job)}
         else:
             yield report.source_id, Quarantine(report.reason, report.detail)
 

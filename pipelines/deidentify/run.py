@@ -55,7 +55,8 @@ def _job(spec: Spec, root: Path) -> Job:
     secret, vault_key = DerivationSecret.load(spec.secret), load_vault_key(spec.vault_key)
     policy = load_policy(spec.policy)
     load_aliases(spec.aliases)  # a mistake in it is told before anything is read
-    return Job(spec.export, root, secret, vault_key, policy, spec.issuer, _opt_out(spec.opt_out), spec.aliases)
+    opt_out, columns = _opt_out(spec.opt_out), tuple(sorted(spec.report_columns.items()))
+    return Job(spec.export, root, secret, vault_key, policy, spec.issuer, opt_out, spec.aliases, columns)
 
 
 def _opt_out(path: Path | None) -> frozenset[str]:

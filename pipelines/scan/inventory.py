@@ -17,6 +17,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pydicom.dataset import Dataset
 from pipelines.contract import read_json, write_atomic
 from pipelines.deidentify.aliases import load_aliases
 from pipelines.deidentify.identities import Quarantine
+from pipelines.deidentify.values import Malformed, parse_date
 from pipelines.deidentify.vault import SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Watch
@@ -53,6 +55,7 @@ INVENTORY = pa.schema(
         ("patient", pa.string()),
         ("accession", pa.string()),
         ("sop_class", pa.string()),
+        ("visit", pa.string()),  # keyed hash of patient and study date, null without a date
     ]
 )
 
@@ -209,7 +212,15 @@ def _object(row: dict[str, Any], ds: Dataset, source: Source) -> None:
         "patient": who.patient,
         "accession": who.accession,
         "sop_class": text(ds, "SOPClassUID"),
+        "visit": source.secret.visit(who.patient, day) if (day := _day(text(ds, "StudyDate"))) else None,
     }
+
+
+def _day(value: str) -> date | None:
+    try:
+        return parse_date(value)
+    except Malformed:
+        return None
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------

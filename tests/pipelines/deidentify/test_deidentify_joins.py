@@ -1,0 +1,58 @@
+"""Reports find their study by accession number, by UID, or by patient and day; what finds none is counted."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.contract import Outcome, run_stage
+from pipelines.keys import DerivationSecret, create_vault_key
+from tests.dicoms import ROOT, STUDY_DATE, as_bytes, instance
+
+DAY = f"{STUDY_DATE[:4]}-{STUDY_DATE[4:6]}-{STUDY_DATE[6:]}"
+# Accession, patient, study of each image: the third patient has two studies on one day.
+IMAGES = [("ACC1", "1001", "1"), ("ACC2", "1002", "2"), ("ACC3", "1003", "3"), ("ACC4", "1003", "4")]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("joins")
+    for number, (accession, patient, study) in enumerate(IMAGES):
+        (base / "export").mkdir(exist_ok=True)
+        ds = instance(1, patient=patient, name=f"Testname{'abcd'[number]}^Eva", accession=accession, study=study)
+        (base / "export" / f"im{number}").write_bytes(as_bytes(ds))
+    rows = [
+        {"Befund": "By accession.", "accession": "ACC1"},
+        {"Befund": "By UID.", "study_uid": f"{ROOT}3.100"},
+        {"Befund": "By UID, the number is another system's.", "accession": "RIS-77", "study_uid": f"{ROOT}4.100"},
+        {"Befund": "By patient and day.", "mrn": "1002", "date": DAY},
+        {"Befund": "Of which of two studies?", "mrn": "1003", "date": DAY},
+        {"Befund": "Of another day.", "mrn": "1002", "date": "2011-01-01"},
+        {"Befund": "Of another export.", "accession": "ACC9", "mrn": "1002", "date": DAY},
+        {"Befund": None, "accession": "ACC1"},
+    ]
+    (base / "export" / "reports.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    DerivationSecret.create(base / "secret.json")
+    create_vault_key(base / "vault.key")
+    spec = {"export": str(base / "export"), "secret": str(base / "secret.json"), "vault_key": str(base / "vault.key"),
+            "workers": 1, "report_columns": {"text": "Befund"}}  # fmt: skip
+    assert run_stage("deidentify", spec, base / "out") is Outcome.DONE
+    return base / "out"
+
+
+def test_each_report_lies_with_its_study(out: Path):
+    secret = DerivationSecret.load(out.parent / "secret.json")
+    texts = {row["accession"]: row["text"] for row in pq.read_table(out / "reports.parquet").to_pylist()}
+    assert texts == {
+        secret.accession("ACC1"): "By accession.",
+        secret.accession("ACC2"): "By patient and day.",
+        secret.accession("ACC3"): "By UID.",
+        secret.accession("ACC4"): "By UID, the number is another system's.",
+    }
+
+
+def test_what_found_no_study_is_counted_with_its_reason(out: Path):
+    counts = json.loads((out / "result.json").read_text())["counts"]
+    assert counts["reports"] == 4
+    assert counts["quarantined"] == {"ambiguous": 1, "malformed": 1, "unmatched": 2}
