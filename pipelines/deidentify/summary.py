@@ -83,6 +83,7 @@ def write_outputs(job: Job, listing: Listing, run: RunFolder) -> dict[str, Any]:
         "digest": folder_digest(root),
         "policy": job.policy.digest,
         "policy_name": job.policy.name,
+        "policy_options": job.policy.options.model_dump(),
         "site": job.secret.fingerprint,
         "site_name": job.secret.site,
         "epoch": job.secret.epoch,

@@ -21,6 +21,7 @@ from pipelines.keys import DerivationSecret
 from pipelines.parallel import map_unordered
 from pipelines.score.completeness import Completeness, check_completeness
 from pipelines.score.key import Key, load_key
+from pipelines.score.retained import Retained
 from pipelines.score.spec import Spec
 from pipelines.score.tasks import Place, Task, perform
 
@@ -51,7 +52,8 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     findings = [f for result in [*judged, *reports] for f in result["findings"]]
     findings += list(_results(first, "files"))
     findings += _losses(complete, reports)
-    result = _summary(key, complete, judged, reports, shifts, _write(findings, run.root / "findings.parquet"))
+    told = _write(findings, run.root / "findings.parquet")
+    result = _summary(key, complete, judged, reports, shifts, told, Retained.of(spec.deid))
     run.artifact("findings", run.root / "findings.parquet")
     shutil.rmtree(place.parts)
     return result
@@ -130,6 +132,7 @@ def _summary(
     reports: list[dict[str, Any]],
     shifts: dict[int, Counter[int]],
     findings: list[dict[str, Any]],
+    retained: Retained,
 ) -> dict[str, Any]:
     """What `result.json` says."""
     by_verdict = {v: Counter(f["kind"] for f in findings if f["verdict"] == v) for v in ("leak", "review", "loss")}
@@ -153,14 +156,14 @@ def _summary(
             "changed_share_mean": sum(changed) / max(1, len(changed)),
             "changed_share_worst": max(changed, default=0.0),
         },
-        "checks": _checks(judged, reports, shifts),
+        "checks": _checks(judged, reports, shifts, retained),
     }
 
 
 def _checks(
-    judged: list[dict[str, Any]], reports: list[dict[str, Any]], shifts: dict[int, Counter[int]]
+    judged: list[dict[str, Any]], reports: list[dict[str, Any]], shifts: dict[int, Counter[int]], retained: Retained
 ) -> dict[str, dict[str, int]]:
-    """The ten actions of MIDI-B (arXiv 2508.01889) as passed of total."""
+    """The ten actions of MIDI-B (arXiv 2508.01889) as passed of total; what a policy retains must be as it was."""
 
     def counted(passed: int, total: int) -> dict[str, int]:
         return {"passed": passed, "total": total}
@@ -169,7 +172,7 @@ def _checks(
         return counted(sum(one[name][0] for one in judged), sum(one[name][1] for one in judged))
 
     dates = [(one["patient"], days) for one in judged for days in one["shifts"]]
-    good = [d is None or (d != 0 and d % 7 == 0 and d == _settled(shifts[patient])) for patient, d in dates]
+    good = [d is None or (d == 0 if retained.dates else _is_shift(d, shifts[patient])) for patient, d in dates]
     uids = [pair for one in judged for pair in one["uids"]]
     planted = sum(one["planted"] for one in judged) + sum(r["planted"] for r in reports if r["found"])
     removed = sum(one["removed"] for one in judged) + sum(r["removed"] for r in reports)
@@ -181,12 +184,16 @@ def _checks(
         "text_retained": summed("equal"),
         "text_removed": counted(removed, planted),
         "date_shifted": counted(sum(good), len(good)),
-        "uid_changed": counted(sum(changed for *_, changed in uids), len(uids)),
+        "uid_changed": counted(sum(changed or retained.uids for *_, changed in uids), len(uids)),
         "uid_consistent": counted(*_consistent((old, new) for old, new, _ in uids)),
         "patid_consistent": counted(*_consistent((one["patient"], one["new_patient"]) for one in judged)),
         "pixels_hidden": counted(boxes - sum(one["readable"] for one in judged), boxes),
         "pixels_retained": counted(sum(one["strayed"] == 0 for one in comparable), len(judged)),
     }
+
+
+def _is_shift(days: int, of_patient: Counter[int]) -> bool:
+    return days != 0 and days % 7 == 0 and days == _settled(of_patient)
 
 
 def _consistent(pairs: Iterable[tuple[Any, Any]]) -> tuple[int, int]:

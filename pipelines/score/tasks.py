@@ -14,6 +14,7 @@ from pipelines.contract import write_atomic
 from pipelines.keys import DerivationSecret
 from pipelines.score.judge import Finding, judge_instance, judge_report
 from pipelines.score.key import Key, Planted, load_key
+from pipelines.score.retained import Retained
 from pipelines.score.search import Matcher, contents
 from pipelines.score.values import strong_values
 
@@ -66,7 +67,7 @@ class Known:
 @functools.cache
 def known(place: Place) -> Known:
     """The key, the secret and one pattern table over all strong values."""
-    key, secret = load_key(place.key), DerivationSecret.load(place.secret)
+    key, secret = Retained.of(place.deid).without(load_key(place.key)), DerivationSecret.load(place.secret)
     owners, patterns = [], set()
     spans = {a: report.values() for a, report in key.reports.items()}
     for number, item in enumerate(key.instances):
