@@ -28,7 +28,7 @@ PIXEL_DATA = 0x7FE00010
 STRINGS = frozenset(
     ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
 )
-_LONG = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
+LONG = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
 _ITEM, _NO_FLAGS = 0xFFFEE000, b"\0\0"
 
 
@@ -46,6 +46,17 @@ def encode_dataset(ds: Dataset, implicit: bool, little: bool) -> bytes:
     for tag, element in sorted(ds.items(), key=_number):
         parts += _element(ds, int(tag), element, implicit, little)
     return b"".join(parts)
+
+
+def as_raw(ds: Dataset, implicit: bool, little: bool) -> Dataset:
+    """`ds` with every element encoded already, for elements that many files share."""
+    new: dict[BaseTag, Any] = {}
+    for tag, element in ds.items():
+        data = b"".join(_element(ds, int(tag), element, implicit, little))
+        vr = element.VR
+        value = data[8 if implicit or vr not in LONG else 12 :]
+        new[tag] = RawDataElement(tag, vr, len(value), value, 0, implicit, little)
+    return Dataset(new, parent_encoding=["utf8"])
 
 
 def encode_file(ds: Dataset, syntax: UID, sop_class: str, sop_instance: str) -> tuple[bytes, bytes]:
@@ -94,7 +105,7 @@ def _element(ds: Dataset, tag: int, element: Any, implicit: bool, little: bool) 
 def _fits(element: RawDataElement) -> bool:
     """Whether an element can be written in explicit VR as it is."""
     vr = element.VR
-    return vr is not None and len(vr) == 2 and (vr in _LONG or len(element.value or b"") < 0xFFFF)
+    return vr is not None and len(vr) == 2 and (vr in LONG or len(element.value or b"") < 0xFFFF)
 
 
 def _header(tag: int, vr: str | None, length: int, implicit: bool, little: bool) -> bytes:
@@ -103,7 +114,7 @@ def _header(tag: int, vr: str | None, length: int, implicit: bool, little: bool)
     if implicit:
         return struct.pack(order + "HHL", group, number, length)
     code = (vr or "UN").encode()
-    if vr in _LONG:
+    if vr in LONG:
         return struct.pack(order + "HH2s2sL", group, number, code, _NO_FLAGS, length)
     return struct.pack(order + "HH2sH", group, number, code, length)
 

@@ -62,6 +62,7 @@ _ENUMERATED = {
     0x001021A0: frozenset({"YES", "NO", "UNKNOWN"}),
 }
 _LUT_GROUP = 0x0028
+_PLAIN = frozenset({"UI", "DA", "TM", "DT", "CS", "AS", "AE", "LO", "SH"})
 
 
 @dataclass
@@ -272,7 +273,7 @@ class _Walk:
             return raw
         if raw.VR == "SQ" or len(raw.VR) > 2:  # items are remembered themselves; such a VR hangs on another element
             self.personal = True
-        element = ds[tag]
+        element = _converted(ds, tag, raw)
         if tag in self.special:
             value = self.special[tag](str(element.value or "").strip(" \0"))
             return None if value is None else _with(element, value)
@@ -547,6 +548,15 @@ def _with(element: DataElement, value: Any) -> DataElement | RawDataElement:
     elif element.VR in STRINGS and (value is None or isinstance(value, str)):
         return raw_text(element.tag, element.VR, value or "")
     return DataElement(element.tag, element.VR, value)
+
+
+def _converted(ds: Dataset, tag: int, raw: Any) -> DataElement:
+    """`ds[tag]`, for plain ASCII without pydicom's conversion, which costs ten times as much."""
+    value = raw.value
+    if not raw.is_raw or raw.VR not in _PLAIN or not value or not value.isascii() or b"\x1b" in value:
+        return ds[tag]
+    values: Any = value.decode("ascii").rstrip(" \0").split("\\")
+    return DataElement(raw.tag, raw.VR, values if len(values) > 1 else values[0], already_converted=True)
 
 
 def _number(item: tuple[Any, Any]) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,7 +105,7 @@ def clean_part(part: Part, watch: Watch) -> None:
     for path in {*stored, *(p.parent for p in stored)}:
         _sync(path)
     private.opted_out.sort()
-    seal(job.root / "vault" / CROSSWALK / f"{part_name(part.number)}.vault", asdict(private), job.vault_key)
+    seal(job.root / "vault" / CROSSWALK / f"{part_name(part.number)}.vault", vars(private), job.vault_key)
     shutil.rmtree(scratch)
     write_table(part_table(job.root, part.number), sorted(rows, key=lambda r: r["source_id"]), PART)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, BinaryIO, Protocol
 
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from pipelines.deidentify.aliases import NO_ALIASES, Aliases
-from pipelines.deidentify.encode import encode_file
+from pipelines.deidentify.encode import as_raw, encode_file
 from pipelines.deidentify.header import Cleaned, HeaderCleaner
 from pipelines.deidentify.identities import Identities, Quarantine, from_dataset
 from pipelines.deidentify.markers import Done, markers
@@ -19,7 +20,7 @@ from pipelines.deidentify.overlays import clean_overlays
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.proof import Needles, prove
 from pipelines.keys import DerivationSecret
-from pipelines.scan.dicom import PIXEL_DATA, Subject, per_file, read_object, require_supported, subject, text
+from pipelines.scan.dicom import PIXEL_DATA, Subject, items, per_file, read_object, require_supported, subject, text
 from pipelines.scan.kinds import has_pixels, is_document
 from pipelines.scan.pixelstream import blocks
 
@@ -144,7 +145,7 @@ class InstanceCleaner:
         cleaned = self.header.clean(ds, source.who, needles, careful=careful)
         syntax, new = UID(ds.file_meta.TransferSyntaxUID), cleaned.ds
         new.update(overlays)
-        new.update(markers(self.policy, replace(done, uids_kept=not cleaned.uids)))
+        new.update(_markers(self.policy, replace(done, uids_kept=not cleaned.uids), syntax))
         if pixels:
             new[PIXEL_DATA] = ds[PIXEL_DATA]
         head, tail = encode_file(new, syntax, text(new, "SOPClassUID"), text(new, "SOPInstanceUID"))
@@ -153,9 +154,14 @@ class InstanceCleaner:
         return Written(head, value, tail, cleaned, boxes, str(syntax))
 
 
+@lru_cache(maxsize=64)
+def _markers(policy: Policy, done: Done, syntax: UID) -> Dataset:
+    return as_raw(markers(policy, done), syntax.is_implicit_VR, syntax.is_little_endian)
+
+
 def _patient_ids(ds: Dataset) -> set[str]:
     found = {text(ds, keyword) for keyword in _PATIENT_IDS}
-    for item in ds.get("OtherPatientIDsSequence") or ():
+    for item in items(ds, "OtherPatientIDsSequence"):
         found.add(text(item, "PatientID"))
     return found - {""}
 

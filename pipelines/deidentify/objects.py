@@ -6,7 +6,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from pipelines.deidentify.vocabulary import listed_words, words
-from pipelines.scan.dicom import text
+from pipelines.scan.dicom import items, text
 
 # From a volume of these a face can be drawn (PS3.15 E.3.2).
 _VOLUMES = frozenset({"CT", "MR", "PT", "NM"})
@@ -26,6 +26,6 @@ def recognizable(ds: Dataset) -> bool:
     if modality not in _VOLUMES:
         return False
     told = " ".join(text(ds, keyword) for keyword in _TOLD_BY)
-    for item in ds.get("AnatomicRegionSequence") or ():
+    for item in items(ds, "AnatomicRegionSequence"):
         told += " " + text(item, "CodeMeaning")
     return bool(listed_words("head_words").intersection(words(told.replace("_", " "))))

@@ -7,15 +7,17 @@ vocabulary. Pixel data are proven by OCR elsewhere.
 
 from __future__ import annotations
 
-import io
 import re
+import struct
 from collections.abc import Iterator
+from functools import cache
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
-from pydicom.filereader import dcmread
+from pydicom.uid import UID
 
 from pipelines.deidentify.dates import dates_in
+from pipelines.deidentify.encode import LONG
 from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.needles import Needles
 from pipelines.deidentify.values import NO_DATE, TEXT
@@ -24,6 +26,7 @@ _SEARCHED = TEXT | {"CS", "AS", "UN", "OB"}
 _PIXEL_DATA = 0x7FE00010
 # Keyed digits hold no source value, but a short number may stand in 39 of them by chance.
 _OUR_UID = re.compile(rb"2\.25\.\d{1,39}(?![\d.])")
+_META_SYNTAX = re.compile(rb"\x02\0\x10\0UI..([0-9.]+)", re.DOTALL)
 _PRINTABLE = re.compile(r"[^\x00-\x08\x0e-\x1f\x7f]{3,}")
 
 
@@ -33,10 +36,9 @@ def prove(output: bytes, needles: Needles, source: Dataset) -> None:
     `output` is the whole file without the value of its pixel data. It is read again from its bytes, so that what is
     proven is what a reader will see.
     """
-    ds = dcmread(io.BytesIO(output), stop_before_pixels=True)
     texts: list[str] = []
     dates = {d.strftime("%Y%m%d") for d in needles.identities.dates}
-    for level, tag, vr, value in _leaves(ds):
+    for level, tag, vr, value in _leaves(output):
         if vr in ("DA", "DT"):
             if level == 0 and _same_date(source, tag, value, dates):
                 raise Quarantine("residue", "date not moved")
@@ -61,18 +63,48 @@ def _same_date(source: Dataset, tag: int, value: bytes, dates: set[str]) -> bool
     return any(a[:8] == b[:8] and a[:8] in dates and a[:8] != NO_DATE for a, b in zip(ours, theirs, strict=False))
 
 
-def _leaves(ds: Dataset, level: int = 0) -> Iterator[tuple[int, int, str, bytes]]:
-    """(level, tag, VR, bytes) of every element below which there is none, as stored, pixel data aside."""
-    parts: tuple[Dataset, ...] = (ds.file_meta, ds) if level == 0 else (ds,)
-    for part in parts:
-        for key, raw in part.items():
-            tag = int(key)
-            vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
-            if vr == "SQ":
-                for item in part[key].value:
-                    yield from _leaves(item, level + 1)
-            elif tag != _PIXEL_DATA and isinstance(raw.value, bytes):
-                yield level, tag, vr, raw.value
+def _leaves(output: bytes) -> Iterator[tuple[int, int, str, bytes]]:
+    """(level, tag, VR, bytes) of every element of a file without pixel data below which there is none, as stored."""
+    yield from _elements(output, 132, 132 + 12 + int.from_bytes(output[140:144], "little"), "<", False)
+    start = 144 + int.from_bytes(output[140:144], "little")
+    syntax = UID(_META_SYNTAX.search(output, 144, start)[1].decode())  # type: ignore[index]
+    order = "<" if syntax.is_little_endian else ">"
+    yield from _elements(output, start, len(output), order, syntax.is_implicit_VR)
+
+
+def _elements(
+    data: bytes, at: int, end: int, order: str, implicit: bool, level: int = 0
+) -> Iterator[tuple[int, int, str, bytes]]:
+    """Raises Quarantine where the structure does not hold, which no output of ours may show."""
+    plain, short, long = (struct.Struct(order + layout) for layout in ("HHL", "HH2sH", "L"))
+    while at < end:
+        if implicit:
+            group, number, length = plain.unpack_from(data, at)
+            vr, at = _dictionary_vr(group << 16 | number), at + 8
+        else:
+            group, number, code, length = short.unpack_from(data, at)
+            vr, at = code.decode("ascii"), at + 8
+            if vr in LONG:
+                (length,), at = long.unpack_from(data, at), at + 4
+        tag = group << 16 | number
+        if tag == _PIXEL_DATA and level == 0:
+            return
+        if vr == "SQ":
+            last = at + length
+            while at < last:
+                *_, size = plain.unpack_from(data, at)
+                yield from _elements(data, at + 8, at + 8 + size, order, implicit, level + 1)
+                at += 8 + size
+        else:
+            yield level, tag, vr, data[at : at + length]
+            at += length
+    if at != end:
+        raise Quarantine("residue", "the output cannot be read again")
+
+
+@cache
+def _dictionary_vr(tag: int) -> str:
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
 
 
 def _split(value: bytes, vr: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -13,7 +13,7 @@ _LATERAL = {"LL", "RL", "LATERAL", "LAT"}
 
 def identities_to_json(identities: Identities) -> dict[str, list[str]]:
     """Identities as the vault keeps them."""
-    return {kind: sorted(map(str, values)) for kind, values in asdict(identities).items()}
+    return {kind: sorted(map(str, values)) for kind, values in vars(identities).items()}
 
 
 def identities_from_json(values: dict[str, list[str]]) -> Identities:

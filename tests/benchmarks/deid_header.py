@@ -6,6 +6,7 @@ passed by; it is measured by itself. Peers run their own API at its defaults: re
 files a second of processor time, best round.
 """
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -76,6 +77,7 @@ def ours(export: Path, root: Path, files: int) -> float:
     job = images.Job(export, root, SECRET, VAULT_KEY, policy, "", frozenset())
     seconds = []
     for _ in range(ROUNDS + 1):
+        shutil.rmtree(root / "dicom", ignore_errors=True)  # writing over a file costs more than writing a new one
         start = time.process_time()
         for number in range(listing.parts):
             images.clean_part(images.Part(number, job), Watch())
@@ -90,6 +92,8 @@ def copied(files: list[Path], out: Path) -> float:
     """Processor seconds of reading and writing by pydicom: no peer, but what any tool built on it pays."""
     seconds = []
     for _ in range(ROUNDS + 1):
+        for path in files:
+            (out / path.name).unlink(missing_ok=True)
         start = time.process_time()
         for path in files:
             pydicom.dcmread(path).save_as(out / path.name, enforce_file_format=True)
