@@ -8,8 +8,9 @@ these letters are somebody's name. The header can raise the suspicion, never low
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -20,13 +21,13 @@ from pipelines.deidentify.pixels_codec import (
     darkest,
     decode,
     has_stray_data,
-    replace_pixels,
     require_sane,
 )
 from pipelines.deidentify.pixels_gate import Region
 from pipelines.deidentify.pixels_marks import Judge
 from pipelines.deidentify.pixels_picture import Display
 from pipelines.deidentify.pixels_stream import clean_stream
+from pipelines.deidentify.pixels_write import replace_pixels
 
 PASSES = 3
 
@@ -65,36 +66,48 @@ class PixelCleaner:
     def clean(self, ds: Dataset) -> PixelResult:
         """Blank text in `ds`, in place; untouched unless text, or data beside the pixels, was found.
 
-        Raises Quarantine: `pixels` when a frame cannot be decoded, `text_in_pixels` when text outlasts the passes.
+        One frame is in memory at a time. Raises Quarantine: `pixels` when a frame cannot be decoded, `text_in_pixels`
+        when text outlasts the passes.
         """
         require_sane(ds)
         stripped = clean_stream(ds)
         judge = Judge(_name_parts(ds))
-        frames, boxes, photometric = [], [], ""
+        blanks: dict[int, list[list[Region]]] = {}
+        photometric, only = "", None
         for number, (frame, photometric) in enumerate(decode(ds)):
-            cleaned, regions = self._clean_frame(ds, frame, photometric, judge)
-            frames.append(cleaned)
-            boxes += [Box(number, r.left, r.top, r.width, r.height) for r in regions]
+            only, passes = self._look(ds, frame, photometric, judge)
+            if passes:
+                blanks[number] = passes
+        boxes = [Box(n, r.left, r.top, r.width, r.height) for n, passes in blanks.items() for p in passes for r in p]
         changed = bool(boxes) or has_stray_data(ds)
         if changed:
-            replace_pixels(ds, frames, photometric)
+            single = int(ds.get("NumberOfFrames") or 1) == 1
+            replace_pixels(ds, [only] if single and only is not None else _blanked(ds, blanks), photometric)
         return PixelResult(_outermost(boxes), changed or stripped, proved=True)
 
-    def _clean_frame(self, ds: Dataset, frame: Frame, photometric: str, judge: Judge) -> tuple[Frame, list[Region]]:
+    def _look(self, ds: Dataset, frame: Frame, photometric: str, judge: Judge) -> tuple[Frame, list[list[Region]]]:
+        """The frame without text, and what was blanked in each pass but the last, which proves it."""
         display = Display(ds, frame, photometric)
         read: list[Region] = []
-        blanked: list[Region] = []
+        passes: list[list[Region]] = []
         for _ in range(PASSES + 1):
             found = [region for picture in display.pictures(frame) for region in judge.readable(picture, read)]
             if not found:
-                return frame, blanked
+                return frame, passes
             if self.policy == "quarantine":
                 break
             read += found
-            wide = [r.grown(_margin(r.height), _margin(r.height), frame.shape) for r in found]
-            frame = _blank(frame, wide, photometric, darkest(ds, photometric))
-            blanked += wide
-        raise Quarantine("text_in_pixels", f"{len(blanked)} boxes")
+            passes.append([r.grown(_margin(r.height), _margin(r.height), frame.shape) for r in found])
+            frame = _blank(frame, passes[-1], photometric, darkest(ds, photometric))
+        raise Quarantine("text_in_pixels", f"{sum(map(len, passes))} boxes")
+
+
+def _blanked(ds: Dataset, blanks: dict[int, list[list[Region]]]) -> Iterator[Frame]:
+    """The frames of `ds`, decoded again, each blanked as it was when it was looked at."""
+    for number, (frame, photometric) in enumerate(decode(ds)):
+        for regions in blanks.get(number, ()):
+            frame = _blank(frame, regions, photometric, darkest(ds, photometric))
+        yield frame
 
 
 def _outermost(boxes: list[Box]) -> tuple[Box, ...]:
@@ -116,7 +129,7 @@ def _margin(height: int) -> int:
     return max(3, height // 4)
 
 
-def _blank(frame: Frame, regions: Iterable[Region], photometric: str, darkest_entry: int) -> Frame:
+def _blank(frame: Frame, regions: Iterable[Region], photometric: str, dark: Any) -> Frame:
     """A copy of the frame with each region filled: grey by the median around it, colour and palette by black."""
     out = frame.copy()
     for region in regions:
@@ -128,7 +141,7 @@ def _blank(frame: Frame, regions: Iterable[Region], photometric: str, darkest_en
             values = ring.crop(out)[around]
             fill = np.partition(values, values.size // 2)[values.size // 2] if values.size else out.min()
         else:
-            fill = darkest_entry
+            fill = dark
         region.crop(out)[...] = fill
     return out
 

@@ -1,7 +1,4 @@
-"""Pixel data as frames of stored values, and back into the object.
-
-Decoding gives what pydicom's decoder gives: stored values for grey and palette images, RGB for colour (PS3.3 C.7.6.3).
-"""
+"""Pixel data as frames of stored values (PS3.3 C.7.6.3), one at a time, and what native ones carry beside them."""
 
 from __future__ import annotations
 
@@ -16,12 +13,6 @@ from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSLossless,
-    RLELossless,
 )
 
 from pipelines.deidentify.reasons import Quarantine
@@ -29,8 +20,7 @@ from pipelines.scan.pixelstream import blocks
 
 Frame = NDArray[Any]
 
-SAME_SYNTAX = {RLELossless, JPEG2000Lossless, JPEGLSLossless}
-ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit}
+LOOKED_AT = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422"})
 MAX_FRAME_PIXELS = 1 << 28
 
 
@@ -58,23 +48,28 @@ def require_sane(ds: Dataset) -> None:
 
 
 def decode(ds: Dataset) -> Iterator[tuple[Frame, str]]:
-    """Each frame (rows, columns[, 3]) and its photometric interpretation after decoding.
+    """Each frame (rows, columns[, 3]) in turn and its photometric interpretation: stored values, colours as coded.
 
     Raises Quarantine("pixels") for whatever a decoder may raise: its errors are of many kinds.
     """
     try:
-        for array, attributes in get_decoder(ds.file_meta.TransferSyntaxUID).iter_array(ds):
-            yield array, str(attributes["photometric_interpretation"])
+        for array, attributes in get_decoder(ds.file_meta.TransferSyntaxUID).iter_array(ds, raw=True):
+            photometric = str(attributes["photometric_interpretation"])
+            if photometric not in LOOKED_AT:
+                raise Quarantine("pixels", "photometric interpretation")
+            # Decoders give every pixel its own chrominance.
+            yield array, "YBR_FULL" if photometric == "YBR_FULL_422" else photometric
     except Quarantine:
         raise
     except Exception as error:  # noqa: BLE001 - decoders of four libraries; texts may quote the file, so the type only
         raise Quarantine("pixels", type(error).__name__) from None
 
 
-def darkest(ds: Dataset, photometric: str) -> int:
-    """The palette entry that displays darkest; 0 for true colour."""
+def darkest(ds: Dataset, photometric: str) -> Any:
+    """The stored value that displays darkest of all: a palette entry, or three components of a colour."""
     if photometric != "PALETTE COLOR":
-        return 0
+        half = 1 << int(ds.BitsStored) - 1
+        return np.array((0, half, half) if photometric == "YBR_FULL" else (0, 0, 0))
     entries = np.arange(int(ds.RedPaletteColorLookupTableDescriptor[0]) or 1 << 16, dtype=np.uint16)
     return int(apply_color_lut(entries[None], ds)[0].astype(np.int64).sum(axis=1).argmin())
 
@@ -103,37 +98,3 @@ def has_stray_data(ds: Dataset) -> bool:
         if not clean.all():
             return True
     return False
-
-
-def replace_pixels(ds: Dataset, frames: list[Frame], photometric: str) -> None:
-    """Write frames back: native stays native, lossless syntaxes with an encoder stay, all else becomes native.
-
-    A lossy source stays marked as lossy (PS3.3 C.7.6.1.1.5); UIDs are the caller's affair.
-    """
-    if int(ds.BitsAllocated) == 1:
-        raise Quarantine("pixels", "text in a bitmap")
-    syntax = UID(ds.file_meta.TransferSyntaxUID)
-    if syntax in ALWAYS_LOSSY:
-        ds.LossyImageCompression = "01"
-    array = np.stack(frames) if len(frames) > 1 else frames[0]
-    ds.PhotometricInterpretation = photometric
-    if array.dtype.itemsize * 8 != int(ds.BitsAllocated):
-        raise Quarantine("pixels", "bits of the image")
-    for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-        if name in ds:
-            del ds[name]
-    if int(ds.SamplesPerPixel) > 1:
-        ds.PlanarConfiguration = 0
-    if syntax in SAME_SYNTAX:
-        try:
-            ds.compress(syntax, np.ascontiguousarray(array), generate_instance_uid=False)
-            return
-        except Exception as error:  # noqa: BLE001 - an encoder may refuse what its decoder read
-            raise Quarantine("pixels", type(error).__name__) from None
-    if syntax.is_encapsulated:
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    big = syntax == ExplicitVRBigEndian and array.dtype.itemsize > 1
-    data = array.astype(array.dtype.newbyteorder(">" if big else "<")).tobytes()
-    ds.PixelData = data + b"\0" * (len(data) % 2)
-    ds["PixelData"].VR = "OW" if array.dtype.itemsize > 1 or syntax.is_implicit_VR else "OB"
-    ds["PixelData"].is_undefined_length = False

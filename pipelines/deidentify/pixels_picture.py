@@ -44,7 +44,10 @@ class Display:
         if frame.ndim == 2:
             unsigned = frame.view(f"u{frame.dtype.itemsize}")
             return [np.take(self.table, unsigned - unsigned.dtype.type(self.low % (1 << 8 * frame.dtype.itemsize)))]
-        colour = frame if frame.dtype == np.uint8 else (frame >> (frame.dtype.itemsize * 8 - 8)).astype(np.uint8)
+        above = max(int(self.ds.BitsStored) - 8, 0)
+        colour = frame if frame.dtype == np.uint8 else (frame >> above).astype(np.uint8)
+        if self.photometric == "YBR_FULL":
+            colour = np.asarray(cv2.cvtColor(np.ascontiguousarray(colour[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB))
         grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         strongest = np.ascontiguousarray(colour.max(axis=2))
         return [grey, strongest] if int(cv2.absdiff(grey, strongest).max()) >= SAME_PICTURE else [grey]
@@ -63,13 +66,23 @@ def _grey_table(ds: Dataset, frame: Frame, inverted: bool) -> tuple[int, Picture
     if frame.dtype != np.uint8 or "WindowCenter" in ds or "VOILUTSequence" in ds:
         displays.append(_windowed(ds, values))
     if frame.dtype != np.uint8:
-        most = np.percentile(frame[::SAMPLED, ::SAMPLED], [1, 99])
+        most = np.percentile(_without_padding(ds, frame[::SAMPLED, ::SAMPLED]), [1, 99])
         displays.append(_stretched(values.astype(np.float64), *most))
     slopes = np.max([np.abs(np.diff(d, prepend=d[:1])) for d in displays], axis=0)
     levels = np.cumsum(slopes)
     if inverted:
         levels = levels[-1] - levels
     return low, levels.round().astype(np.uint8 if levels.max() <= WHITE else np.uint16)
+
+
+def _without_padding(ds: Dataset, values: NDArray[Any]) -> NDArray[Any]:
+    """The values that are no padding (PS3.3 C.7.5.1.1.2); all where there are no others."""
+    try:
+        ends = sorted(int(ds.get(k, ds.PixelPaddingValue)) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    except (AttributeError, TypeError, ValueError):
+        return values
+    inside = values[(values < ends[0]) | (values > ends[1])]
+    return inside if inside.size else values
 
 
 def _stretched(values: Table, low: float, high: float) -> Table:
