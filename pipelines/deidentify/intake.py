@@ -7,7 +7,7 @@ of a bucket are dealt out to its parts. What is spread is PHI and lies sealed in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
@@ -22,6 +22,7 @@ from pipelines.deidentify.joinkeys import keys_of, resolve
 from pipelines.deidentify.labels import plain_terms, records
 from pipelines.deidentify.masks import accession_of_line, accession_of_mask, lines
 from pipelines.deidentify.reasons import Quarantine
+from pipelines.deidentify.reports.intake.documents import CDA_CLASS, REPORT_CLASSES, read_document
 from pipelines.deidentify.studies import identities_from_json, identities_to_json
 from pipelines.deidentify.vault import SOURCES, seal, unseal
 from pipelines.parallel import Watch
@@ -32,7 +33,7 @@ from pipelines.spread import bucket_of
 from pipelines.tables import write_table
 
 if TYPE_CHECKING:
-    from pipelines.deidentify.reports.intake.report import SourceReport
+    from pipelines.deidentify.reports.intake.report import Rejected, SourceReport
 
 # What became of the rows of table files: a row for each that was rejected, and one for each file that was used.
 FATES = pa.schema(
@@ -203,7 +204,7 @@ def _files(bucket: Bucket) -> Iterator[_File]:
         wanted = pq.read_table(
             job.root / "inventory" / f"{part_name(part)}.parquet",
             columns=["source_id", "kind", "size"],
-            filters=[("state", "=", "ok"), ("kind", "in", ["report", "label", "mask"])],
+            filters=_WANTED,
         ).to_pylist()
         if wanted:
             paths = unseal(job.root / "vault" / SOURCES / f"{part_name(part)}.vault", job.vault_key)
@@ -211,6 +212,14 @@ def _files(bucket: Bucket) -> Iterator[_File]:
                 file = _File(row["source_id"], row["kind"], paths[row["source_id"]], row["size"])
                 if _refers(file) == together:
                     yield file
+
+
+# Tables, and the documents whose text is a report; an encapsulated one stays in quarantine as a file.
+_WANTED = [
+    [("state", "=", "ok"), ("kind", "in", ["report", "label", "mask"])],
+    [("state", "=", "ok"), ("kind", "=", "object"), ("sop_class", "in", sorted(REPORT_CLASSES))],
+    [("reason", "=", "document"), ("sop_class", "=", CDA_CLASS)],
+]
 
 
 def _refers(file: _File) -> bool:
@@ -224,6 +233,8 @@ def _rows(files: list[_File], job: Job) -> Iterator[tuple[str, dict[str, Any] | 
     match file.kind:
         case "report":
             yield from _reports(files, job)
+        case "object" | "other":
+            yield from _said(read_document(file.source_id, job.export / file.relative), job)
         case "label":
             for record in records(job.export / file.relative):
                 yield file.source_id, {"kind": "label", "accession": record.get("accession") or "", "record": record}
@@ -239,10 +250,16 @@ def _rows(files: list[_File], job: Job) -> Iterator[tuple[str, dict[str, Any] | 
 
 
 def _reports(files: list[_File], job: Job) -> Iterator[tuple[str, dict[str, Any] | Quarantine]]:
-    from pipelines.deidentify.reports.intake import SourceReport, read_reports
+    from pipelines.deidentify.reports.intake import read_reports
 
     found = [(file.source_id, job.export / file.relative) for file in files]
-    for report in read_reports(job.export, found, dict(job.report_columns)):
+    yield from _said(read_reports(job.export, found, dict(job.report_columns)), job)
+
+
+def _said(reports: Iterable[SourceReport | Rejected], job: Job) -> Iterator[tuple[str, dict[str, Any] | Quarantine]]:
+    from pipelines.deidentify.reports.intake import SourceReport
+
+    for report in reports:
         if isinstance(report, SourceReport):
             row = {"kind": "report", "accession": report.accession, "report": _report_to_json(report)}
             yield report.source_id, row | {"keys": keys_of(report, job)}

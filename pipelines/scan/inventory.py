@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 
 from pipelines.contract import read_json, write_atomic
@@ -203,6 +204,8 @@ def _inspect(row: dict[str, Any], source: Source, relative: str) -> None:
 
 
 def _object(row: dict[str, Any], ds: Dataset, source: Source) -> None:
+    if (sop_class := text(ds, "SOPClassUID")) in UID_dictionary:  # a private one may say whose machine it was
+        row["sop_class"] = sop_class
     row["kind"] = require_supported(ds)
     who = subject(ds, source.secret, source.issuer, load_aliases(source.aliases))
     row |= {
@@ -211,7 +214,6 @@ def _object(row: dict[str, Any], ds: Dataset, source: Source) -> None:
         "study": source.secret.uid(text(ds, "StudyInstanceUID")),
         "patient": who.patient,
         "accession": who.accession,
-        "sop_class": text(ds, "SOPClassUID"),
         "visit": source.secret.visit(who.patient, day) if (day := _day(text(ds, "StudyDate"))) else None,
     }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from pydicom.dataset import Dataset, FileDataset
 
 from pipelines.contract import Outcome, run_stage
 from pipelines.keys import DerivationSecret, create_vault_key
@@ -12,7 +13,31 @@ from tests.dicoms import ROOT, STUDY_DATE, as_bytes, instance
 
 DAY = f"{STUDY_DATE[:4]}-{STUDY_DATE[4:6]}-{STUDY_DATE[6:]}"
 # Accession, patient, study of each image: the third patient has two studies on one day.
-IMAGES = [("ACC1", "1001", "1"), ("ACC2", "1002", "2"), ("ACC3", "1003", "3"), ("ACC4", "1003", "4")]
+IMAGES = [
+    ("ACC1", "1001", "1"), ("ACC2", "1002", "2"), ("ACC3", "1003", "3"), ("ACC4", "1003", "4"), ("ACC5", "1005", "5"),
+    ("ACC6", "1006", "6"),
+]  # fmt: skip
+CDA = """<ClinicalDocument xmlns="urn:hl7-org:v3"><recordTarget><patientRole><patient><name><given>Eva</given>
+<family>Testnamef</family></name></patient></patientRole></recordTarget><component><structuredBody><component><section>
+<title>Findings</title><text>Of Eva Testnamef: clear.</text></section></component></structuredBody></component>
+</ClinicalDocument>"""
+
+
+def document(number: int, sop_class: str) -> FileDataset:
+    """A DICOM object without a picture, of the study of IMAGES[number]."""
+    accession, patient, study = IMAGES[number]
+    ds = instance(2, patient=patient, name=f"Testname{'abcdef'[number]}^Eva", accession=accession, study=study)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+    for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+        del ds[keyword]
+    return ds
+
+
+def text_item(heading: str, said: str) -> Dataset:
+    concept, item = Dataset(), Dataset()
+    concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = "1", "99T", heading
+    item.ValueType, item.ConceptNameCodeSequence, item.TextValue = "TEXT", [concept], said
+    return item
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +45,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("joins")
     for number, (accession, patient, study) in enumerate(IMAGES):
         (base / "export").mkdir(exist_ok=True)
-        ds = instance(1, patient=patient, name=f"Testname{'abcd'[number]}^Eva", accession=accession, study=study)
+        ds = instance(1, patient=patient, name=f"Testname{'abcdef'[number]}^Eva", accession=accession, study=study)
         (base / "export" / f"im{number}").write_bytes(as_bytes(ds))
     rows = [
         {"Befund": "By accession.", "accession": "ACC1"},
@@ -33,6 +58,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"Befund": None, "accession": "ACC1"},
     ]
     (base / "export" / "reports.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = document(4, "88.22")
+    report.ValueType, report.CompletionFlag, report.VerificationFlag = "CONTAINER", "COMPLETE", "VERIFIED"
+    report.ContentSequence = [text_item("Findings", "Seen with Eva Testnamee."), text_item("Impression", "Normal.")]
+    (base / "export" / "sr").write_bytes(as_bytes(report))
+    encapsulated = document(5, "104.2")
+    encapsulated.MIMETypeOfEncapsulatedDocument, encapsulated.EncapsulatedDocument = "text/XML", CDA.encode() + b"\0"
+    (base / "export" / "cda").write_bytes(as_bytes(encapsulated))
     DerivationSecret.create(base / "secret.json")
     create_vault_key(base / "vault.key")
     spec = {"export": str(base / "export"), "secret": str(base / "secret.json"), "vault_key": str(base / "vault.key"),
@@ -49,10 +81,24 @@ def test_each_report_lies_with_its_study(out: Path):
         secret.accession("ACC2"): "By patient and day.",
         secret.accession("ACC3"): "By UID.",
         secret.accession("ACC4"): "By UID, the number is another system's.",
+        secret.accession("ACC5"): texts[secret.accession("ACC5")],
+        secret.accession("ACC6"): texts[secret.accession("ACC6")],
     }
+
+
+def test_text_inside_dicom_is_a_report_and_scrubbed_as_one(out: Path):
+    secret = DerivationSecret.load(out.parent / "secret.json")
+    texts = {row["accession"]: row["text"] for row in pq.read_table(out / "reports.parquet").to_pylist()}
+    structured, encapsulated = texts[secret.accession("ACC5")], texts[secret.accession("ACC6")]
+    assert structured.startswith("Findings: Seen with ") and structured.endswith("Impression: Normal.")
+    assert encapsulated.startswith("Findings: Of ") and encapsulated.endswith(": clear.")
+    assert "Testname" not in structured + encapsulated
 
 
 def test_what_found_no_study_is_counted_with_its_reason(out: Path):
     counts = json.loads((out / "result.json").read_text())["counts"]
-    assert counts["reports"] == 4
-    assert counts["quarantined"] == {"ambiguous": 1, "malformed": 1, "unmatched": 2}
+    assert counts["reports"] == 6
+    assert counts["quarantined"] == {
+        "ambiguous": 1, "malformed": 1, "unmatched": 2,
+        "document": 1, "structured_content": 1,  # as files: their text is used, scrubbed as a report is
+    }  # fmt: skip

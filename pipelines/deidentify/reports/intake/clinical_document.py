@@ -21,8 +21,8 @@ def read_cda(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator
         yield Rejected(source_id, "malformed", str(error))
 
 
-def parse_cda(source_id: str, data: bytes) -> SourceReport | Rejected:
-    """A report from the XML of a ClinicalDocument; ValueError (without PHI) when it is none."""
+def parse_cda(source_id: str, data: bytes, accession: str = "", study_uid: str = "") -> SourceReport | Rejected:
+    """A report from the XML of a ClinicalDocument; its study may be known. ValueError (without PHI) when it is none."""
     root = _root(data)
     body = "\n\n".join(_section(s) for s in root.iter(f"{CDA}section"))
     order = root.find(f".//{CDA}inFulfillmentOf/{CDA}order/{CDA}id")
@@ -30,8 +30,8 @@ def parse_cda(source_id: str, data: bytes) -> SourceReport | Rejected:
     study = event.find(f"{CDA}id") if event is not None else None
     target = root.find(f"{CDA}recordTarget/{CDA}patientRole")
     patient = target.find(f"{CDA}id") if target is not None else None
-    accession = order.get("extension", "") if order is not None else ""
-    study_uid = study.get("root", "") if study is not None else ""
+    accession = accession or (order.get("extension", "") if order is not None else "")
+    study_uid = study_uid or (study.get("root", "") if study is not None else "")
     patient_id = patient.get("extension", "") if patient is not None else ""
     when = event.find(f"{CDA}effectiveTime") if event is not None else None
     day = parse_any((when.get("value") or "")[:8]) if when is not None else None
