@@ -62,7 +62,7 @@ _ENUMERATED = {
     0x001021A0: frozenset({"YES", "NO", "UNKNOWN"}),
 }
 _LUT_GROUP = 0x0028
-_PLAIN = frozenset({"UI", "DA", "TM", "DT", "CS", "AS", "AE", "LO", "SH"})
+_ASCII_VRS = frozenset({"UI", "DA", "TM", "DT", "CS", "AS", "AE", "LO", "SH"})
 
 
 @dataclass
@@ -553,7 +553,7 @@ def _with(element: DataElement, value: Any) -> DataElement | RawDataElement:
 def _converted(ds: Dataset, tag: int, raw: Any) -> DataElement:
     """`ds[tag]`, for plain ASCII without pydicom's conversion, which costs ten times as much."""
     value = raw.value
-    if not raw.is_raw or raw.VR not in _PLAIN or not value or not value.isascii() or b"\x1b" in value:
+    if not raw.is_raw or raw.VR not in _ASCII_VRS or not value or not value.isascii() or b"\x1b" in value:
         return ds[tag]
     values: Any = value.decode("ascii").rstrip(" \0").split("\\")
     return DataElement(raw.tag, raw.VR, values if len(values) > 1 else values[0], already_converted=True)
