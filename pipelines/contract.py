@@ -37,6 +37,7 @@ STAGES: dict[str, str] = {
     "scan": "pipelines.scan",
     "deidentify": "pipelines.deidentify",
     "score": "pipelines.score",
+    "label": "pipelines.label",
     "build": "pipelines.build",
     "import": "pipelines.weights",
     "pretrain": "pipelines.pretrain",

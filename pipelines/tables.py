@@ -54,7 +54,9 @@ LABELS = pa.schema(
         ("patient", pa.string()),
         ("label", pa.string()),
         ("value", pa.int8()),  # 1 present, 0 absent, -1 uncertain
-        ("source", pa.string()),
+        ("source", pa.string()),  # site | rules | model
+        ("position", pa.string()),  # of a line or tube, where said: normal | borderline | abnormal
+        ("version", pa.string()),  # of what made the label: a mapping, phrase lists, a model with its prompt
     ]
 )
 MASKS = pa.schema(
@@ -66,6 +68,33 @@ MASKS = pa.schema(
         ("sha256", pa.string()),
         ("points", pa.list_(pa.float32())),  # optional polyline x0 y0 x1 y1 ... in image pixels
         ("position", pa.string()),  # optional: normal | borderline | abnormal
+    ]
+)
+
+# ---- structured labels (label -> build); the labels themselves are LABELS ----------------------------------------
+
+# What became of each study under each source.
+LABELLED = pa.schema(
+    [
+        ("accession", pa.string()),
+        ("source", pa.string()),
+        ("reason", pa.string()),  # why it could not be labelled; null when it was read
+    ]
+)
+# Two sources, label by label. Blank is neither present nor absent; agreement is over studies where both spoke.
+COMPARED = pa.schema(
+    [
+        ("label", pa.string()),
+        ("first", pa.string()),  # source
+        ("second", pa.string()),
+        ("studies", pa.int64()),  # that both sources read
+        ("spoken", pa.int64()),  # of them, where both gave a value
+        ("agreement", pa.float64()),  # share of spoken with the same value; null without any
+        ("kappa", pa.float64()),  # Cohen's, over present, absent and uncertain
+        ("first_present", pa.int64()),  # over all studies that both read, here and below
+        ("second_present", pa.int64()),
+        ("both_present", pa.int64()),
+        ("kappa_present", pa.float64()),  # Cohen's, present against all else
     ]
 )
 
@@ -111,7 +140,15 @@ TEXTS = pa.schema(
     ]
 )
 COHORT_LABELS = pa.schema(
-    [("accession", pa.string()), ("patient", pa.string()), ("label", pa.string()), ("value", pa.int8())]
+    [
+        ("accession", pa.string()),
+        ("patient", pa.string()),
+        ("label", pa.string()),
+        ("value", pa.int8()),
+        ("position", pa.string()),
+        ("source", pa.string()),  # which of the sources that were asked spoke first
+        ("version", pa.string()),
+    ]
 )
 COHORT_MASKS = pa.schema(
     [
@@ -157,7 +194,7 @@ RESULTS = pa.schema(
 )
 
 # Lines and tubes by the names the product uses; every other label is a finding.
-LINES = ("ETT", "NGT", "CVC", "Swan-Ganz", "Chest tube")
+LINES = ("ETT", "NGT", "CVC", "Swan-Ganz", "Chest tube", "Pacemaker")
 
 
 def write_table(path: Path, rows: list[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:

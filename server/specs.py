@@ -109,7 +109,7 @@ def resolve(
         value = getattr(body, name)
         if kind is None:
             _refuse_paths(name, value)
-        elif kind == "weights":
+        elif kind == "weights" and value is not None:
             value = below(value, settings.weights_roots, "weights", directory=False)
         elif value is not None:
             value = _paths(session, kind, value, caller, settings)

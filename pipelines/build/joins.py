@@ -1,4 +1,4 @@
-"""Texts, labels and masks joined to the images of a cohort."""
+"""Texts and masks joined to the images of a cohort."""
 
 from __future__ import annotations
 
@@ -22,24 +22,13 @@ BATCH = 4096
 
 def join_texts(sources: list[Source], accessions: pa.Array) -> pa.Table:
     """tables.TEXTS of the studies in the cohort, sorted by accession; of two sources the first speaks."""
-    reports = _once(_rows_of(sources, "reports", tables.REPORTS, accessions), ["accession"])
+    reports = _once(rows_of(sources, "reports", tables.REPORTS, accessions), ["accession"])
     batches = []
     for batch in reports.select(["accession", "patient", "text"]).to_batches(max_chunksize=BATCH):
         sections = [split_sections(text or "") for text in batch["text"].to_pylist()]
         columns = (pa.array(column, pa.string()) for column in zip(*sections, strict=True))
         batches.append(pa.record_batch([*batch.columns, *columns], schema=tables.TEXTS))
     return pa.Table.from_batches(batches, schema=tables.TEXTS)
-
-
-def join_labels(sources: list[Source], accessions: pa.Array) -> tuple[pa.Table, int]:
-    """tables.COHORT_LABELS sorted by accession and label, and how many values sources disagreed on (made uncertain)."""
-    rows = _rows_of(sources, "labels", tables.LABELS, accessions)
-    grouped = rows.group_by(["accession", "patient", "label"]).aggregate([("value", "min"), ("value", "max")])
-    same = pc.equal(grouped["value_min"], grouped["value_max"])
-    value = pc.if_else(same, grouped["value_min"], pa.scalar(-1, pa.int8()))
-    columns = {name: grouped[name] for name in ("accession", "patient", "label")} | {"value": value}
-    table = pa.table(columns).cast(tables.COHORT_LABELS)
-    return table.sort_by([("accession", "ascending"), ("label", "ascending")]), len(same) - (pc.sum(same).as_py() or 0)
 
 
 def join_masks(sources: list[Source], index: pa.Table, out: Path) -> tuple[pa.Table, dict[str, int]]:
@@ -69,7 +58,7 @@ def join_masks(sources: list[Source], index: pa.Table, out: Path) -> tuple[pa.Ta
     return pa.Table.from_pylist(rows, schema=tables.COHORT_MASKS), left_out
 
 
-def _rows_of(sources: list[Source], name: str, schema: pa.Schema, accessions: pa.Array) -> pa.Table:
+def rows_of(sources: list[Source], name: str, schema: pa.Schema, accessions: pa.Array) -> pa.Table:
     """A table of all sources, its rows of the cohort's studies only."""
     parts = []
     for source in sources:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from pipelines import tables
 from pipelines.build.chunk import PART, Chunk, part_files, process_chunk
 from pipelines.build.inputs import Source, chunk_spans, list_candidates, open_sources
-from pipelines.build.joins import join_labels, join_masks, join_texts
+from pipelines.build.joins import join_masks, join_texts
+from pipelines.build.labels import Labelled, count_sources, join_labels, open_labels
 from pipelines.build.spec import Spec
 from pipelines.cohort.writer import Part, assemble_shards, seal_cohort
 from pipelines.contract import BadInput, RunFolder, read_json, write_atomic
@@ -30,7 +31,8 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     no image passes the rules.
     """
     sources = open_sources(spec.deid, spec.release_key)
-    _begin_or_resume(run.root, sources)
+    labels = open_labels(spec.labels, sources, spec.label_sources)
+    _begin_or_resume(run.root, sources, labels)
     parts = run.root / "parts"
     candidates, first_counts = list_candidates(sources)
     folders = tuple(s.folder for s in sources)
@@ -50,18 +52,20 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     if not flow or not flow[-1]["images"]:
         raise BadInput("No image passes the selection rules; flow.json says which rule excluded how many.")
     index, digests = _assemble(run, parts, len(spans))
-    result = _join_and_seal(spec, run, sources, index, digests, flow, tallies)
+    result = _join_and_seal(spec, run, sources, labels, index, digests, flow, tallies)
     shutil.rmtree(parts)
     return result
 
 
-def _begin_or_resume(root: Path, sources: list[Source]) -> None:
+def _begin_or_resume(root: Path, sources: list[Source], labels: Labelled) -> None:
     """Hold a resumed build to the folders it was begun with."""
     (root / "parts").mkdir(exist_ok=True)
-    digests = {"sources": [s.digest for s in sources]}
+    digests = {"sources": [s.digest for s in sources], "labels": labels.digests}
     begun = root / "sources.json"
     if begun.exists() and read_json(begun) != digests:
-        raise BadInput("The de-identified folders changed since this build was begun; build into a new folder.")
+        raise BadInput(
+            "The de-identified folders or labels changed since this build was begun; build into a new folder."
+        )
     write_atomic(begun, json.dumps(digests))
 
 
@@ -101,6 +105,7 @@ def _join_and_seal(
     spec: Spec,
     run: RunFolder,
     sources: list[Source],
+    labelled: Labelled,
     index: pa.Table,
     digests: list[str],
     flow: list[dict[str, Any]],
@@ -108,7 +113,7 @@ def _join_and_seal(
 ) -> dict[str, Any]:
     accessions = pc.unique(index["accession"])
     texts = join_texts(sources, accessions)
-    labels, disagreed = join_labels(sources, accessions)
+    labels, disagreed = join_labels(sources, labelled, accessions)
     masks, masks_left_out = join_masks(sources, index, run.root)
     content = {"index": index.select(tables.INDEX.names), "texts": texts, "labels": labels, "masks": masks}
     last = {name: flow[-1][name] for name in ("images", "studies", "patients")}
@@ -119,6 +124,7 @@ def _join_and_seal(
         "masks": len(masks),
         "masks_left_out": masks_left_out,
         "labels_disagreed": disagreed,
+        "labels_from": count_sources(labels),
         "age_unknown": sum(tally["age_unknown"] for tally in tallies),
         "windows": _sum(tally["windows"] for tally in tallies),
         "undecodable": _sum(tally["undecodable"] for tally in tallies),
@@ -130,6 +136,7 @@ def _join_and_seal(
         "policies": sorted({s.policy for s in sources}),
         "sites": sorted({s.site for s in sources}),
         "sources": [s.digest for s in sources],
+        "label_sources": list(spec.label_sources),
         "counts": counts,
         "flow": flow,
     }

@@ -1,7 +1,7 @@
 """Spec of `build`: released de-identified folders in, a cohort out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,4 +17,8 @@ class Spec(Base):
     """Shorter side of the stored images in pixels."""
     views: tuple[str, ...] = ("AP", "PA", "LATERAL", "unknown")
     minimum_age: int = Field(18, ge=0)
+    labels: Annotated[tuple[Path, ...], Ref("labels")] = ()
+    """Finished label runs of these exports, at most one each; without, an export brings its site's own table."""
+    label_sources: tuple[Literal["site", "rules", "model"], ...] = Field(("site", "rules"), min_length=1)
+    """Which sources of labels are used; of two that speak of one label of a study, the one named first is heard."""
     workers: int = Field(0, ge=0)

@@ -22,6 +22,7 @@ LINE_COLUMNS = {
     "swan_ganz": "Swan-Ganz",
     "chest_tube": "Chest tube",
 }
+VERSION = "1"
 _VALUES = {"Y": 1, "N": 0, "U": -1}
 # A label is a term, not a place for free text: letters, a little punctuation, no long numbers.
 _NAME = re.compile(r"[^\W\d_][\w ()/&,.'-]{0,63}")
@@ -69,7 +70,7 @@ class LabelReader:
                 raise Quarantine("malformed", f"column {column} holds neither Y, N nor U")
             if answer:
                 values[label] = _VALUES[answer]
-        row = {"accession": accession, "patient": patient, "source": "labels.csv"}
+        row = {"accession": accession, "patient": patient, "source": "site", "version": VERSION}
         return [{**row, "label": label, "value": value} for label, value in values.items()]
 
     def _add(self, row: dict[str, Any], source_id: str) -> None:

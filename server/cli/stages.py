@@ -185,6 +185,13 @@ def score(
 def build(
     folders: Annotated[list[Path], typer.Argument(help="Released de-identified folders, then the cohort's folder.")],
     side: Annotated[int, typer.Option(help="Shorter side of the stored images.")] = 518,
+    labels: Annotated[
+        list[Path] | None, typer.Option(help="Label run of one of the exports; may be given again.")
+    ] = None,
+    label_source: Annotated[
+        list[str] | None,
+        typer.Option(help="Source of labels to use, the first to be heard in front: site, rules, model."),
+    ] = None,
     release_key: Annotated[Path | None, typer.Option(help="Public key of the releases.")] = None,
     workers: Workers = 0,
     as_json: Json = False,
@@ -196,8 +203,11 @@ def build(
         "deid": [str(f.resolve()) for f in folders[:-1]],
         "release_key": str((release_key or keyring.folder() / "release.pub").resolve()),
         "side": side,
+        "labels": [str(f.resolve()) for f in labels or ()],
         "workers": workers,
     }
+    if label_source:
+        values["label_sources"] = label_source
     result = run("build", values, folders[-1], as_json=as_json)
     if not as_json:
         for step in result["flow"]:

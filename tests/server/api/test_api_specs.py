@@ -19,7 +19,7 @@ from server.specs import Body, Named, below, body_model, resolve
 from tests.server.house import House
 
 ID = "0123456789ab"
-INTERNAL = {"secret", "vault_key", "issuer", "opt_out", "aliases", "report_columns", "release_key", "key"}
+INTERNAL = {"secret", "vault_key", "issuer", "opt_out", "aliases", "report_columns", "release_key", "key", "phrases", "prompt"}
 
 
 def offered() -> dict[str, type[Spec]]:
