@@ -20,7 +20,7 @@ SECRET = DerivationSecret("test", 1, b"0" * 32)
 
 @pytest.fixture
 def studies() -> Studies:
-    written = {"state": "written", "claimed": None, "view": "PA", "rows": 20, "columns": 30}
+    written = {"kind": "image", "state": "written", "claimed": None, "view": "PA", "rows": 20, "columns": 30}
     rows = [
         {**written, "accession": SECRET.accession(a), "patient": f"P{a}", "study": f"2.25.{n}"}
         for n, a in enumerate(["A1", "A2", "A3"])

@@ -19,7 +19,9 @@ from server.specs import Body, Named, below, body_model, resolve
 from tests.server.house import House
 
 ID = "0123456789ab"
-INTERNAL = {"secret", "vault_key", "issuer", "opt_out", "aliases", "report_columns", "release_key", "key", "phrases", "prompt"}
+INTERNAL = {
+    "secret", "vault_key", "issuer", "opt_out", "aliases", "report_columns", "release_key", "key", "phrases", "prompt",
+}  # fmt: skip
 
 
 def offered() -> dict[str, type[Spec]]:
