@@ -88,10 +88,11 @@ class PixelCleaner:
     def _look(self, ds: Dataset, frame: Frame, photometric: str, judge: Judge) -> tuple[Frame, list[list[Region]]]:
         """The frame without text, and what was blanked in each pass but the last, which proves it."""
         display = Display(ds, frame, photometric)
+        pictures = display.pictures(frame)
         read: list[Region] = []
         passes: list[list[Region]] = []
         for _ in range(PASSES + 1):
-            found = [region for picture in display.pictures(frame) for region in judge.readable(picture, read)]
+            found = [region for picture in pictures for region in judge.readable(picture, read)]
             if not found:
                 return frame, passes
             if self.policy == "quarantine":
@@ -99,6 +100,7 @@ class PixelCleaner:
             read += found
             passes.append([r.grown(_margin(r.height), _margin(r.height), frame.shape) for r in found])
             frame = _blank(frame, passes[-1], photometric, darkest(ds, photometric))
+            pictures = display.repaint(pictures, frame, passes[-1])
         raise Quarantine("text_in_pixels", f"{sum(map(len, passes))} boxes")
 
 

@@ -20,9 +20,10 @@ Cells = NDArray[np.uint8]
 
 CELL = 32  # pixels: the gate's raster, and the multiple that the detector wants
 STROKE = 9  # a stroke is thinner than this; thicker print is found on the smaller levels of the pyramid
-# Levels by which a stroke stands out, and the share of a cell that such strokes cover: much faint ink, or a little of
-# strong ink as tiny print has it.
+# Levels by which a stroke stands out, lowest first, and the share of a cell that such strokes cover: much faint ink, or
+# a little of strong ink as tiny print has it.
 INK = ((24, 0.10), (48, 0.03))
+STRIP = 8 * CELL  # rows
 RUN = 96  # pixels in one straight upright or level line
 EDGE = 4  # pixels
 SMALL = 24  # cells that are not worth dividing
@@ -58,14 +59,12 @@ class Region:
         width, height = math.ceil(self.right * factor) - left, math.ceil(self.bottom * factor) - top
         return Region(left, top, width, height, self.score)
 
+    def within(self, other: Region) -> Region:
+        """The region as seen from the corner of another."""
+        return Region(self.left - other.left, self.top - other.top, self.width, self.height, self.score)
+
     def crop(self, picture: NDArray[Any]) -> NDArray[Any]:
         return picture[self.top : self.bottom, self.left : self.right]
-
-
-def strokes(picture: Picture) -> tuple[Picture, Picture]:
-    """How much each pixel stands out as part of a thin bright line, and of a thin dark line, in levels."""
-    kernel = np.ones((STROKE, STROKE), np.uint8)
-    return tuple(cv2.morphologyEx(picture, op, kernel) for op in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT))
 
 
 def stroke_cells(picture: Picture, known: Sequence[Region] = ()) -> Cells:
@@ -73,22 +72,40 @@ def stroke_cells(picture: Picture, known: Sequence[Region] = ()) -> Cells:
 
     Strokes within `known` regions do not count.
     """
-    lines = strokes(picture)
-    for region in known:
-        for line in lines:
-            region.grown(EDGE, EDGE, picture.shape).crop(line)[...] = 0
-    marked = [(share, [cv2.compare(line, contrast, cv2.CMP_GE) for line in lines]) for contrast, share in INK]
-    active = _covered(marked)
+    rows, columns = picture.shape
+    active = np.zeros((rows // CELL, columns // CELL), np.uint8)
+    for top in range(0, rows, STRIP):  # a strip and what is made of it fit a processor's cache
+        strip = Region(0, top, columns, min(STRIP, rows - top))
+        bright, dark = _strokes(picture, strip, known)
+        strip.scaled(1 / CELL).crop(active)[...] = _covered(_marked(cv2.max(bright, dark)))
     # Frames, rulers and edges of plates run straight on; no stroke of print does.
     for area in components(active):
         if max(area.width, area.height) * CELL < RUN:
             continue
         wide = area.grown(RUN // CELL, RUN // CELL, active.shape)  # a run goes on beyond the cells that it fills
-        pixels = wide.scaled(CELL)
-        rest = _covered([(share, [_without_runs(pixels.crop(m)) for m in masks]) for share, masks in marked])
-        inner = Region(area.left - wide.left, area.top - wide.top, area.width, area.height)
-        area.crop(active)[...] &= inner.crop(rest)
+        lines = _strokes(picture, wide.scaled(CELL), known)
+        if not any(_may_run(_marked(line)[0]) for line in lines):
+            continue
+        broken = [[_without_runs(mask) for mask in _marked(line)] for line in lines]
+        rest = _covered([cv2.max(*masks) for masks in zip(*broken, strict=True)])
+        area.crop(active)[...] &= area.within(wide).crop(rest)
     return active
+
+
+def _strokes(picture: Picture, part: Region, known: Sequence[Region]) -> list[Picture]:
+    """How much each pixel of a part stands out as part of a thin bright line, and of a thin dark line, in levels."""
+    around = part.grown(STROKE - 1, STROKE - 1, picture.shape)
+    kernel, inner = np.ones((STROKE, STROKE), np.uint8), part.within(around)
+    lines = [
+        np.ascontiguousarray(inner.crop(cv2.morphologyEx(around.crop(picture), op, kernel)))
+        for op in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT)
+    ]
+    for region in known:
+        text = region.grown(EDGE, EDGE, picture.shape).within(part)
+        if text.right > 0 and text.bottom > 0:
+            for line in lines:
+                line[max(text.top, 0) : text.bottom, max(text.left, 0) : text.right] = 0
+    return lines
 
 
 def components(cells: Cells) -> list[Region]:
@@ -107,14 +124,27 @@ def areas(active: Cells) -> list[Region]:
     return found
 
 
-def _covered(marked: Sequence[tuple[float, Sequence[Picture]]]) -> Cells:
-    """1 for each cell of which one of the pairs of masks, bright and dark, covers its share."""
-    rows, columns = marked[0][1][0].shape
+def _marked(line: Picture) -> list[Picture]:
+    """Masks of the pixels that stand out by each level of INK."""
+    return [cv2.compare(line, contrast, cv2.CMP_GE) for contrast, _ in INK]
+
+
+def _covered(masks: Sequence[Picture]) -> Cells:
+    """1 for each cell of which one of the masks, made for the levels of INK, covers its share."""
+    rows, columns = masks[0].shape
     active = np.zeros((rows // CELL, columns // CELL), np.uint8)
-    for share, (bright, dark) in marked:
-        cover = cv2.resize(cv2.max(bright, dark), active.shape[::-1], interpolation=cv2.INTER_AREA)
-        active |= cover >= share * 255
+    for mask, (_, share) in zip(masks, INK, strict=True):
+        active |= cv2.resize(mask, active.shape[::-1], interpolation=cv2.INTER_AREA) >= share * 255
     return active
+
+
+def _may_run(mask: Picture) -> bool:
+    """Whether some row or column is full in two cells side by side, as a run makes it wherever it begins."""
+    for lines in (mask, cv2.transpose(mask)):
+        full = np.packbits(lines, axis=1).view(np.uint32) == (1 << CELL) - 1
+        if (full[:, 1:] & full[:, :-1]).any():
+            return True
+    return False
 
 
 def _without_runs(mask: Picture) -> Picture:

@@ -6,8 +6,6 @@ letter with the radiographer's initials), unless the header says that these lett
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,18 +14,10 @@ import numpy as np
 from pipelines.deidentify.pixels_gate import Picture, Region
 from pipelines.deidentify.pixels_models import read_text
 from pipelines.deidentify.pixels_text import find_text
+from pipelines.deidentify.pixels_words import MARKERS, is_marks, may_become_marks, words_of
 
-# Side, projection, position and breath, as radiographers mark them, and the units of scales.
-MARKERS = frozenset(
-    {"L", "R", "LEFT", "RIGHT", "AP", "PA", "LAT", "LATERAL", "LL", "RL", "OBL", "OBLIQUE", "LAO", "RAO", "LPO", "RPO"}
-    | {"ERECT", "UPRIGHT", "SITTING", "STANDING", "SUPINE", "PRONE", "SEMI", "SEMIERECT", "SEMIUPRIGHT", "RECUMBENT"}
-    | {"DECUB", "DECUBITUS", "LORDOTIC", "AXIAL", "PORTABLE", "PORT", "MOBILE", "BEDSIDE", "BED", "STRETCHER", "TABLE"}
-    | {"XTABLE", "CROSS", "ON", "WHEELCHAIR", "CHAIR", "INSP", "INSPIRATION", "EXP", "EXPIRATION", "CM", "MM", "DEG"}
-)
-GLUED = ("PORTABLE", "SUPINE", "UPRIGHT", "ERECT", "SITTING", "BEDSIDE", "LEFT")  # read as one with what stands above
 LEGIBLE = 0.5  # mean confidence of a reading that means something; print is read at 0.95 and above
 MARK_LETTERS = 3
-SCALE = re.compile(r"\d{1,2}|\d{1,2}(CM|MM)")  # of a ruler, a distance, an angle
 STACK = 4  # letters of a lead mark set upright
 SURE = 0.9
 HUGE = 0.25  # of the shorter side: no print is so tall
@@ -39,7 +29,7 @@ LINE_SCORE = 0.8
 LETTER, SQUARE = 0.35, 1.6  # width by height of the narrowest letters, and of the broadest mark set askew
 MADE_OF = 0.3  # of a region, by marks that were read one by one
 MARGIN = 10  # of the height of a line, around it: read without, letters are cut
-HEAD = 6  # heights of a line that are read first: about ten letters
+HEAD = 3  # heights of a line that are read first: about five letters
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,11 @@ class _Seen:
     verdict: str
     """text | mark (read, too short to identify) | unread (small, and no letter was read) | stays (marks in full)"""
     sure: bool
+    words: tuple[str, ...]
+
+    @property
+    def letters(self) -> str:
+        return "".join(self.words)
 
 
 class Judge:
@@ -67,7 +62,9 @@ class Judge:
             if not any(_same(region, s.region) for s in seen):
                 seen.append(self._look(picture, region))
         kept = [s.region for s in seen if s.verdict in ("mark", "stays") and s.sure]
-        text = [s.region for s in seen if s.verdict == "text" and not (_made_of(s.region, kept) and not s.sure)]
+        whole = [s for s in seen if s.verdict == "stays" and s.sure]
+        text = [s for s in seen if s.verdict == "text" and not _part_of(s, whole)]
+        text = [s.region for s in text if s.sure or not _made_of(s.region, kept)]
         marks = [s for s in seen if s.verdict in ("mark", "unread")]
         # A short mark beside or under a line of print belongs to it: an initial, a sex, an age.
         # What cannot be read beside a blanked box may be the box's own edge, so only letters join it there.
@@ -86,22 +83,21 @@ class Judge:
         upright = region.height <= 2 * region.width
         ways = [crop] if upright else [np.ascontiguousarray(np.rot90(crop)), np.ascontiguousarray(np.rot90(crop, 3))]
         if max(crop.shape) > 1.2 * HEAD * min(crop.shape):
-            # Reading a whole line takes long, and its first words tell whether it is more than marks.
-            seen = self._read(picture, region, [way[:, : HEAD * way.shape[0]] for way in ways], cut=True)
-            if seen.verdict == "text":
-                return seen
+            # Reading a whole line takes long, and its first letters mostly tell that they are no mark's.
+            head = self._read(picture, region, [way[:, : HEAD * way.shape[0]] for way in ways])
+            if head.verdict == "text" and head.sure and not may_become_marks(head.words, self.markers):
+                return head
         return self._read(picture, region, ways)
 
-    def _read(self, picture: Picture, region: Region, ways: list[Picture], cut: bool = False) -> _Seen:
-        """The verdict on a region by the better of its `ways` round; the last word of a `cut` reading may go on."""
+    def _read(self, picture: Picture, region: Region, ways: list[Picture]) -> _Seen:
+        """The verdict on a region by the better of its `ways` round."""
         reading, confidence = max((read_text(way) for way in ways), key=lambda r: r[1])
-        words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", reading).upper())
-        if cut and words and any(marker.startswith(words[-1]) for marker in self.markers):
-            words.pop()
+        words = words_of(reading)
         if len(ways) > 1 and (confidence < SURE or len("".join(words)) <= STACK):
             # Lead letters one below the other, which read as a line when turned.
             words = [w for w in words if w in self.names]
-        return _Seen(region, self._verdict(min(picture.shape), region, words, confidence), confidence >= SURE)
+        verdict = self._verdict(min(picture.shape), region, words, confidence)
+        return _Seen(region, verdict, confidence >= SURE, tuple(words))
 
     def _verdict(self, side: int, region: Region, words: list[str], confidence: float) -> str:
         """What words, read with a confidence in a region of a picture with a shorter `side`, make of it."""
@@ -119,10 +115,8 @@ class Judge:
             return "text" if line and region.score >= LINE_SCORE else "unread"
         if known:
             return "text"
-        if any(w in self.markers for w in words) and all(w in self.markers or SCALE.fullmatch(w) for w in words):
+        if is_marks(words, self.markers):
             return "mark" if len(letters) <= 2 else "stays"
-        if letters.endswith(GLUED) and len(re.sub("|".join(GLUED), "", letters)) <= 2:
-            return "stays"
         if letters[0] in "LR" and len(letters) <= LEAD_LETTERS and height >= max(LEAD * side, LEAD_PIXELS):
             return "mark"
         if len(letters) > MARK_LETTERS or (letters.isdigit() and len(letters) == MARK_LETTERS):
@@ -137,11 +131,22 @@ def _made_of(region: Region, marks: Sequence[Region]) -> bool:
     return sum(m.width * m.height for m in within) >= MADE_OF * region.width * region.height
 
 
+def _part_of(seen: _Seen, marks: Sequence[_Seen]) -> bool:
+    """Whether a region holds some letters of a mark that was read in full, cut at the edge of what was looked at."""
+    return any(seen.letters and seen.letters in m.letters and _made_of(seen.region, [_common(seen.region, m.region)])
+               for m in marks)  # fmt: skip
+
+
+def _common(a: Region, b: Region) -> Region:
+    left, top = max(a.left, b.left), max(a.top, b.top)
+    width, height = min(a.right, b.right) - left, min(a.bottom, b.bottom) - top
+    return Region(left, top, max(width, 0), max(height, 0))
+
+
 def _same(a: Region, b: Region) -> bool:
     """Intersection over union above one half."""
-    width = min(a.right, b.right) - max(a.left, b.left)
-    height = min(a.bottom, b.bottom) - max(a.top, b.top)
-    common = max(width, 0) * max(height, 0)
+    both = _common(a, b)
+    common = both.width * both.height
     return 2 * common > a.width * a.height + b.width * b.height - common
 
 

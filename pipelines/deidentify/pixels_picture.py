@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
+from pipelines.deidentify.pixels_gate import Region
 from pipelines.deidentify.reasons import Quarantine
 
 Frame = NDArray[Any]
@@ -42,8 +44,7 @@ class Display:
         if self.photometric == "PALETTE COLOR":
             frame = np.asarray(apply_color_lut(frame, self.ds))
         if frame.ndim == 2:
-            unsigned = frame.view(f"u{frame.dtype.itemsize}")
-            return [np.take(self.table, unsigned - unsigned.dtype.type(self.low % (1 << 8 * frame.dtype.itemsize)))]
+            return [self._levels(frame)]
         above = max(int(self.ds.BitsStored) - 8, 0)
         colour = frame if frame.dtype == np.uint8 else (frame >> above).astype(np.uint8)
         if self.photometric == "YBR_FULL":
@@ -52,9 +53,24 @@ class Display:
         strongest = np.ascontiguousarray(colour.max(axis=2))
         return [grey, strongest] if int(cv2.absdiff(grey, strongest).max()) >= SAME_PICTURE else [grey]
 
+    def repaint(self, pictures: list[Picture], frame: Frame, regions: Sequence[Region]) -> list[Picture]:
+        """The pictures of a frame that was changed within `regions` only; those of grey are changed in place."""
+        if frame.ndim != 2 or self.photometric == "PALETTE COLOR":
+            return self.pictures(frame)
+        for region in regions:
+            region.crop(pictures[0])[...] = self._levels(np.ascontiguousarray(region.crop(frame)))
+        return pictures
+
+    def _levels(self, frame: Frame) -> Picture:
+        unsigned = frame.view(f"u{frame.dtype.itemsize}")
+        if len(self.table) == 1 << 8 * frame.dtype.itemsize:
+            return np.asarray(cv2.LUT(unsigned, self.table))
+        return np.take(self.table, unsigned - unsigned.dtype.type(self.low % (1 << 8 * frame.dtype.itemsize)))
+
 
 def _grey_table(ds: Dataset, frame: Frame, inverted: bool) -> tuple[int, Picture]:
-    """The lowest value of the frame and the level of each value from it on.
+    """The lowest value of the frame and the level of each value from it on; of 8 and 16 bits the levels of all values,
+    by their unsigned pattern.
 
     Two levels differ by the sum of the steepest slopes of all displays between them, so by no less than in any one.
     """
@@ -72,7 +88,12 @@ def _grey_table(ds: Dataset, frame: Frame, inverted: bool) -> tuple[int, Picture
     levels = np.cumsum(slopes)
     if inverted:
         levels = levels[-1] - levels
-    return low, levels.round().astype(np.uint8 if levels.max() <= WHITE else np.uint16)
+    levels = levels.round().astype(np.uint8 if levels.max() <= WHITE else np.uint16)
+    if frame.dtype.itemsize > 2:
+        return low, levels
+    table = np.zeros(1 << 8 * frame.dtype.itemsize, levels.dtype)
+    table[values.astype(frame.dtype).view(f"u{frame.dtype.itemsize}")] = levels
+    return low, table
 
 
 def _without_padding(ds: Dataset, values: NDArray[Any]) -> NDArray[Any]:

@@ -32,7 +32,7 @@ def find_text(picture: Picture, around: Sequence[Region] = (), levels: int = LEV
     """
     if around:  # the rest of the picture is what it was at the look before
         part = _vicinity(around, picture.shape)
-        near = [Region(r.left - part.left, r.top - part.top, r.width, r.height) for r in around]
+        near = [r.within(part) for r in around]
         found = _find_on_levels(part.crop(picture), near, levels)
         return [Region(r.left + part.left, r.top + part.top, r.width, r.height, r.score) for r in found]
     return _find_on_levels(picture, (), levels)

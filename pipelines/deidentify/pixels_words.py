@@ -1,0 +1,56 @@
+"""The words that radiographers put beside the patient: side, projection, position, breath, and the units of scales."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+MARKERS = frozenset(
+    {"L", "R", "LEFT", "RIGHT", "AP", "PA", "LAT", "LATERAL", "LL", "RL", "OBL", "OBLIQUE", "LAO", "RAO", "LPO", "RPO"}
+    | {"ERECT", "UPRIGHT", "SITTING", "STANDING", "SUPINE", "PRONE", "SEMI", "SEMIERECT", "SEMIUPRIGHT", "RECUMBENT"}
+    | {"DECUB", "DECUBITUS", "LORDOTIC", "AXIAL", "PORTABLE", "PORT", "MOBILE", "BEDSIDE", "BED", "STRETCHER", "TABLE"}
+    | {"XTABLE", "CROSS", "ON", "WHEELCHAIR", "CHAIR", "INSP", "INSPIRATION", "EXP", "EXPIRATION"}
+)
+UNITS = frozenset({"CM", "MM", "IN", "INCH", "DEG"})
+# Words so plain that a reading in which they are run together with others, or with a letter or two that were misread,
+# is still one of marks. Shorter ones make up names, and so do some others at the end of a word.
+PLAIN = ("PORTABLE", "SUPINE", "UPRIGHT", "ERECT", "SITTING", "BEDSIDE", "LEFT", "LAT")
+APART = frozenset({"ON", "BED", "TABLE", "CROSS", "CHAIR", "MOBILE", "DEG"})
+SHORT_NUMBER, NUMBER = re.compile(r"\d{1,2}"), re.compile(r"\d{1,3}(?:CM|MM|INCH|IN)?(?!\d)")
+MISREAD = 2  # letters
+
+
+def words_of(reading: str) -> list[str]:
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", reading).upper())
+
+
+def is_marks(words: Sequence[str], markers: frozenset[str]) -> bool:
+    """Whether words, in capitals, are marks of the allow-list and nothing else but numbers of a scale or distance."""
+    known = [w for w in words if w in markers or w in UNITS or re.fullmatch(r"\d{1,3}(?:CM|MM|INCH|IN)", w)]
+    number = NUMBER if UNITS & set(known) else SHORT_NUMBER
+    if known and all(w in known or number.fullmatch(w) for w in words):
+        return True
+    letters = "".join(words)
+    if any(plain in letters for plain in PLAIN) and _divides(letters, markers - APART, whole=True):
+        return True
+    return letters.endswith(PLAIN[:-1]) and len(re.sub("|".join(PLAIN[:-1]), "", letters)) <= MISREAD
+
+
+def may_become_marks(words: Sequence[str], markers: frozenset[str]) -> bool:
+    """Whether the cut reading of the head of a line, whose last letter may be cut through, may be one of marks."""
+    if not all(_divides(w, markers | UNITS, whole=True) for w in words[:-1]):
+        return False
+    return any(_divides(part, markers | UNITS, whole=False) for w in words[-1:] for part in (w, w[:-1]))
+
+
+@lru_cache(maxsize=4096)
+def _divides(letters: str, words: frozenset[str], *, whole: bool) -> bool:
+    """Whether letters are a sequence of words and numbers without gaps, or, not `whole`, the beginning of one."""
+    if not letters or (not whole and any(w.startswith(letters) for w in words)):
+        return True
+    number = NUMBER.match(letters)
+    if number and _divides(letters[number.end() :], words, whole=whole):
+        return True
+    return any(letters.startswith(w) and _divides(letters[len(w) :], words, whole=whole) for w in words)
