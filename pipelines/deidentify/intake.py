@@ -7,6 +7,7 @@ of a bucket are dealt out to its parts. What is spread is PHI and lies sealed in
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import date
@@ -21,7 +22,9 @@ from pipelines.deidentify.images import Job
 from pipelines.deidentify.joinkeys import keys_of, resolve
 from pipelines.deidentify.labels import plain_terms, records
 from pipelines.deidentify.masks import accession_of_line, accession_of_mask, lines
-from pipelines.deidentify.reasons import Quarantine
+from pipelines.deidentify.reasons import Quarantine, placed
+from pipelines.deidentify.reports.counts import ReportCounts
+from pipelines.deidentify.reports.intake import form_of
 from pipelines.deidentify.reports.intake.documents import CDA_CLASS, REPORT_CLASSES, read_document
 from pipelines.deidentify.studies import identities_from_json, identities_to_json
 from pipelines.deidentify.vault import SOURCES, seal, unseal
@@ -67,6 +70,14 @@ class _File:
     kind: str
     relative: str
     size: int
+    reason: str = ""
+    """Why the scan refused it."""
+
+    @property
+    def form(self) -> str:
+        """What its reports are counted as; empty for a file of something else."""
+        forms = {"report": form_of(self.relative), "object": "DICOM SR", "other": "DICOM CDA"}
+        return forms.get(self.kind, "")
 
 
 def take_in(job: Job, listing: Listing, crew: Crew) -> None:
@@ -97,6 +108,11 @@ def terms_of(job: Job, listing: Listing, source_id: str) -> list[str]:
 def fates_of_files(root: Path, bucket: int) -> Path:
     """What in the table files of a bucket could not even be read (FATES)."""
     return root / "parts" / f"tables-{bucket:05d}.parquet"
+
+
+def counts_of_files(root: Path, bucket: int) -> Path:
+    """How the reports in the table files of a bucket came (ReportCounts)."""
+    return root / "parts" / f"counts-tables-{bucket:05d}.json"
 
 
 def read_fates_of_files(root: Path, listing: Listing, bucket: int) -> list[dict[str, Any]]:
@@ -145,6 +161,8 @@ class _Elsewhere:
     spool: _Spool
     waiting: list[dict[str, Any]] = field(default_factory=list)
     fates: list[tuple[str, Quarantine]] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
+    """Reports among them, by reason."""
 
     def add(self, row: dict[str, Any]) -> None:
         self.waiting.append(row)
@@ -158,7 +176,9 @@ class _Elsewhere:
         for row, study in zip(self.waiting, found, strict=True):
             del row["accession"]
             if isinstance(study, Quarantine):
-                self.fates.append((row["source_id"], study))
+                place = row["report"]["place"] if row["kind"] == "report" else ""
+                self.fates.append((row["source_id"], placed(study, place)))
+                self.lost[study.reason] += row["kind"] == "report"
             else:
                 self.spool.add(study, row)
         self.waiting = []
@@ -168,32 +188,45 @@ class _Elsewhere:
 def read_tables(bucket: Bucket, watch: Watch) -> None:
     """Read the table files of one bucket and spread their rows; what cannot be read is written down last."""
     job, spool, fates = bucket.job, _Spool(bucket), []
-    elsewhere = _Elsewhere(bucket, spool)
+    elsewhere, counts = _Elsewhere(bucket, spool), ReportCounts()
     terms: dict[str, list[str]] = {}
-    for files, fate in watch.over(_groups(bucket), lambda g: g[0].source_id, lambda g: sum(f.size for f in g)):
+    groups, refused = _groups(bucket)
+    for file in refused:
+        counts.lost(file.form, file.reason)
+    for files, fate in watch.over(groups, lambda g: g[0].source_id, lambda g: sum(f.size for f in g)):
+        form = files[0].form
         if fate:
             fates += [(file.source_id, Quarantine(fate)) for file in files]
+            for file in files:
+                counts.lost(file.form, fate)
             continue
         if files[0].kind == "label":
             terms[files[0].source_id] = plain_terms(job.export / files[0].relative)
         for at, (source_id, row) in enumerate(_rows(files, job)):
             if isinstance(row, Quarantine):
                 fates.append((source_id, row))
-            elif len(row.get("keys", ())) > 1 or not row["accession"]:
+                counts.lost(form, row.reason)
+                continue
+            if row["kind"] == "report":
+                counts.came(form, row["report"]["encoding"])
+            if len(row.get("keys", ())) > 1 or not row["accession"]:
                 elsewhere.add({"source_id": source_id, "at": at, **row})
             else:
                 accession = job.secret.accession(row.pop("accession"))
                 spool.add(accession, {"source_id": source_id, "at": at, **row})
     fates += elsewhere.close()
+    counts.fates.update(elsewhere.lost)
     spool.flush()
     seal(_terms(job.root, bucket.number), terms, job.vault_key)
+    counts.write(counts_of_files(job.root, bucket.number))
     write_fates(fates_of_files(job.root, bucket.number), fates, set(), {})
 
 
-def _groups(bucket: Bucket) -> list[list[_File]]:
-    """The files of a bucket, those that refer to each other in one group."""
-    files = list(_files(bucket))
-    return [files] if files and _refers(files[0]) else [[file] for file in files]
+def _groups(bucket: Bucket) -> tuple[list[list[_File]], list[_File]]:
+    """The files of a bucket, those that refer to each other in one group; and those that the scan has refused."""
+    found = list(_files(bucket))
+    files, refused = [f for f in found if not f.reason], [f for f in found if f.reason]
+    return ([files] if files and _refers(files[0]) else [[file] for file in files]), refused
 
 
 def _files(bucket: Bucket) -> Iterator[_File]:
@@ -203,20 +236,23 @@ def _files(bucket: Bucket) -> Iterator[_File]:
     for part in parts:
         wanted = pq.read_table(
             job.root / "inventory" / f"{part_name(part)}.parquet",
-            columns=["source_id", "kind", "size"],
+            columns=["source_id", "kind", "size", "state", "reason"],
             filters=_WANTED,
         ).to_pylist()
         if wanted:
             paths = unseal(job.root / "vault" / SOURCES / f"{part_name(part)}.vault", job.vault_key)
             for row in wanted:
-                file = _File(row["source_id"], row["kind"], paths[row["source_id"]], row["size"])
+                reason = row["reason"] if row["kind"] == "report" and row["state"] != "ok" else ""
+                file = _File(row["source_id"], row["kind"], paths[row["source_id"]], row["size"], reason)
                 if _refers(file) == together:
                     yield file
 
 
-# Tables, and the documents whose text is a report; an encapsulated one stays in quarantine as a file.
+# Tables, and the documents whose text is a report; an encapsulated one stays in quarantine as a file. Reports that the
+# scan has refused, empty ones above all, are counted among the reports.
 _WANTED = [
-    [("state", "=", "ok"), ("kind", "in", ["report", "label", "mask"])],
+    [("state", "=", "ok"), ("kind", "in", ["label", "mask"])],
+    [("kind", "=", "report")],
     [("state", "=", "ok"), ("kind", "=", "object"), ("sop_class", "in", sorted(REPORT_CLASSES))],
     [("reason", "=", "document"), ("sop_class", "=", CDA_CLASS)],
 ]

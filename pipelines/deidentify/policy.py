@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.contract import BadInput, sha256_file
+from pipelines.deidentify.reports.house import House
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER / "data"
@@ -71,6 +72,14 @@ class Pixels(_Part):
 
 class Reports(_Part):
     style: Literal["surrogates", "tags"] = "surrogates"
+    house: House = House()
+    """What the site knows of itself; in a file also the name of a TOML file beside the policy."""
+    model: str = ""
+    """Folder of the site's own de-identifier, beside the policy or by its whole path; empty takes spaCy's model."""
+    model_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    """Of the files in that folder: read_policy writes it down, so that the digest follows the model."""
+    general: bool = False
+    """The texts are letters and notes of any kind: places and organisations go as well, with some clinical words."""
 
 
 class Policy(_Part):
@@ -110,6 +119,8 @@ def conflicts(values: dict[str, Any]) -> list[str]:
         found.append("'options.dates': full and modified dates exclude each other (PS3.15 E.3.6); choose keep or shift")
     elif reports.get("style", "surrogates") == "surrogates" and dates != "shift":
         found.append("'reports.style': surrogates need options.dates = 'shift', so that text and header agree")
+    if reports.get("general") is True and reports.get("model"):
+        found.append("'reports.general': a site's own model reads general text by itself; choose one of the two")
     if options.get("visual_features") == "clean":
         found.append("'options.visual_features': nothing here takes faces out of images; choose flag or quarantine")
     if pixels.get("mode") in ("off", "keep", "none"):
@@ -143,13 +154,43 @@ def read_policy(name: str) -> dict[str, Any]:
     """The settings of a preset or a TOML file as they stand; BadInput when there is no such file or it is no TOML."""
     path = FOLDER / "policies" / f"{name}.toml" if name in presets() else Path(name)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        values = _toml(path)
     except OSError:
         raise BadInput(f"There is no policy '{path.name}'; choose {' or '.join(presets())} or a TOML file.") from None
+    return _with_what_lies_beside(values, path.parent)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise BadInput(f"The policy {path.name} is not valid TOML: it is not UTF-8; save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"The policy {path.name} is not valid TOML: {str(error).lower()}; correct it.") from None
+
+
+def _with_what_lies_beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings with the file of `reports.house` read and the folder of `reports.model` found and summed."""
+    reports = _table(values, "reports")
+    house, model = reports.get("house"), reports.get("model")
+    if isinstance(house, str):
+        try:
+            reports = reports | {"house": _toml(folder / house)}
+        except OSError:
+            raise BadInput(
+                f"The policy names the house file {house}, which cannot be read; put it beside it."
+            ) from None
+    if isinstance(model, str) and model:
+        place = (folder / model).resolve()
+        if not (place / "config.json").is_file():
+            raise BadInput(f"The policy names the model {place.name}; give the folder that save_pretrained wrote.")
+        reports = reports | {"model": str(place), "model_sha256": _folder_sha256(place)}
+    return values | {"reports": reports} if reports else values
+
+
+def _folder_sha256(folder: Path) -> str:
+    lines = [f"{p.name} {sha256_file(p)}" for p in sorted(folder.iterdir()) if p.is_file()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def mistakes(values: dict[str, Any]) -> list[str]:
@@ -184,7 +225,9 @@ def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
 
 @cache
 def _digest(policy: Policy) -> str:
-    settings: dict[str, Any] = policy.model_dump(mode="json", exclude={"name", "summary"})
+    # Of the model what is in it counts, not where it lies.
+    left_out: Any = {"name": True, "summary": True, "reports": {"model"}}
+    settings: dict[str, Any] = policy.model_dump(mode="json", exclude=left_out)
     files = sorted(p for folder in (DATA, FOLDER / "reports" / "data") for p in folder.iterdir() if p.is_file())
     settings["tables"] = {p.relative_to(FOLDER).as_posix(): sha256_file(p) for p in files}
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))

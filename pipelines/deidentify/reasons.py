@@ -11,6 +11,11 @@ class Quarantine(Exception):
         self.reason, self.detail = reason, detail
 
 
+def placed(verdict: Quarantine, place: str) -> Quarantine:
+    """The verdict on a row or message, with its place in the file; without one as it is."""
+    return Quarantine(verdict.reason, ": ".join(p for p in (place, verdict.detail) if p))
+
+
 # Reason code -> what it means, for the privacy officer.
 REASONS: dict[str, str] = {
     "empty": "The file is empty.",

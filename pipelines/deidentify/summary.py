@@ -21,8 +21,10 @@ import pyarrow.parquet as pq
 
 from pipelines.contract import BadInput, RunFolder, atomic
 from pipelines.deidentify.images import PART, Job, part_table
-from pipelines.deidentify.intake import FATES, Bucket, read_fates_of_files
-from pipelines.deidentify.texts import piece
+from pipelines.deidentify.intake import FATES, Bucket, counts_of_files, read_fates_of_files
+from pipelines.deidentify.reports.counts import ReportCounts
+from pipelines.deidentify.reports.language import LANGUAGES
+from pipelines.deidentify.texts import counts_of_part, piece
 from pipelines.parallel import Watch
 from pipelines.phases import Crew
 from pipelines.release import folder_digest
@@ -80,6 +82,7 @@ def write_outputs(job: Job, listing: Listing, run: RunFolder) -> dict[str, Any]:
         run.artifact(name, root / name)
     return {
         "counts": counts,
+        "reports": _report_counts(root, listing, run),
         "digest": folder_digest(root),
         "policy": job.policy.digest,
         "policy_name": job.policy.name,
@@ -89,6 +92,24 @@ def write_outputs(job: Job, listing: Listing, run: RunFolder) -> dict[str, Any]:
         "epoch": job.secret.epoch,
         "practice": tally.practice,
     }
+
+
+def _report_counts(root: Path, listing: Listing, run: RunFolder) -> dict[str, Any]:
+    """How reports came and where they went, as result.json says it; a language that no model reads is warned of."""
+    counts = ReportCounts()
+    for path in (counts_of_files(root, n) for n in range(listing.buckets + 1)):
+        counts.add(ReportCounts.read(path))
+    for path in (counts_of_part(root, n) for n in range(listing.parts)):
+        if path.exists():
+            counts.add(ReportCounts.read(path))
+    if counts.unmodelled.total():
+        named = ", ".join(f"{n:,} in {LANGUAGES[code]}" for code, n in counts.unmodelled.most_common() if n)
+        run.log(
+            f"No model here reads the language of {counts.unmodelled.total():,} reports ({named}); only recognisers "
+            "that need no language have seen them. Look at them in the review, or name a model in the policy.",
+            "warning",
+        )
+    return counts.told()
 
 
 def drop_spread(root: Path) -> None:

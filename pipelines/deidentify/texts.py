@@ -7,18 +7,24 @@ from datetime import date, timedelta
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.deidentify.identities import Identities, Quarantine
+from pipelines.deidentify.identities import Identities
 from pipelines.deidentify.images import Job, studies_of_part
 from pipelines.deidentify.intake import report_from_json, rows_of_part, terms_of, write_fates
 from pipelines.deidentify.labels import LabelReader
 from pipelines.deidentify.masks import MaskReader
+from pipelines.deidentify.policy import Reports
+from pipelines.deidentify.reasons import Quarantine, placed
+from pipelines.deidentify.reports.counts import ADDENDUM, SUPERSEDED, WRITTEN, ReportCounts
 from pipelines.deidentify.studies import Studies
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Watch
 from pipelines.scan.listing import Listing
 from pipelines.tables import LABELS, MASKS, REPORTS, write_table
+
+if TYPE_CHECKING:
+    from pipelines.deidentify.reports.intake.report import SourceReport
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class _Joined:
     """A report with the study it belongs to."""
 
     source_id: str
+    place: str
     accession: str
     patient: str
     study: str
@@ -46,6 +53,11 @@ class _Joined:
 def piece(root: Path, part: int, table: str) -> Path:
     """A part's piece of a table: reports, labels, masks, or the fates of the rows they came from (intake.FATES)."""
     return root / "parts" / f"{table}-{part:05d}.parquet"
+
+
+def counts_of_part(root: Path, part: int) -> Path:
+    """What became of the reports of a part (ReportCounts)."""
+    return root / "parts" / f"counts-reports-{part:05d}.json"
 
 
 def join_part(part: JoinedPart, watch: Watch) -> None:
@@ -71,6 +83,7 @@ def join_part(part: JoinedPart, watch: Watch) -> None:
     write_table(piece(job.root, part.number, "reports"), texts.rows, REPORTS)
     write_table(piece(job.root, part.number, "labels"), labels.rows(), LABELS)
     write_table(piece(job.root, part.number, "masks"), masks.table(), MASKS)
+    texts.counts.write(counts_of_part(job.root, part.number))
     rejected, used = texts.rejected + labels.rejected + masks.rejected, texts.used | labels.used | masks.used
     write_fates(piece(job.root, part.number, "fates"), rejected, used, texts.review)
 
@@ -89,12 +102,13 @@ class _Texts:
         self.rejected: list[tuple[str, Quarantine]] = []
         self.used: set[str] = set()
         self.review: dict[str, int] = {}
+        self.counts = ReportCounts()
 
     def scrub(self, reports: list[dict[str, Any]], watch: Watch) -> None:
         """Scrub the reports that can be joined, by accession number."""
         for report, fate in watch.over(self._join(reports), lambda r: r.accession):
             if fate:
-                self.rejected.append((report.source_id, Quarantine(fate, "the report")))
+                self._reject(report, Quarantine(fate, "the report"))
             else:
                 self._scrub(report)
         self.rows.sort(key=lambda row: row["accession"])
@@ -103,17 +117,23 @@ class _Texts:
         from pipelines.deidentify.reports.scrub import ScrubItem
 
         days = self.job.secret.shift_days(report.patient)
-        scrubber = _scrubber(self.job.secret, self.job.policy.reports.style)
+        scrubber = _scrubber(self.job.secret, self.job.policy.reports)
         (result,) = scrubber.scrub([ScrubItem(report.text, report.identities, report.patient, days)])
+        self.counts.scrubbed(result.spans, result.language, result.unmodelled)
         self.review[report.source_id] = self.review.get(report.source_id, 0) + result.review
         if result.residue:
-            self.rejected.append((report.source_id, Quarantine("residue", "value in the report")))
+            self._reject(report, Quarantine("residue", "value in the report"))
             return
         shifted = report.date and self.job.policy.options.dates == "shift"
         row = {"accession": report.accession, "patient": report.patient, "study": report.study, "text": result.text}
         row["date"] = (report.date + timedelta(days=days)).isoformat() if report.date and shifted else None
         self.rows.append(row)
         self.used.add(report.source_id)
+        self.counts.fates[WRITTEN] += 1
+
+    def _reject(self, report: _Joined | SourceReport, verdict: Quarantine) -> None:
+        self.rejected.append((report.source_id, placed(verdict, report.place)))
+        self.counts.fates[verdict.reason] += 1
 
     def _join(self, rows: list[dict[str, Any]]) -> list[_Joined]:
         from pipelines.deidentify.reports.intake.assemble import assemble
@@ -123,20 +143,25 @@ class _Texts:
             same = [report_from_json(row) for row in group]
             try:
                 study = self.studies.join(accession)
-                first = assemble(same).report
+                made = assemble(same)
             except Quarantine as verdict:
-                self.rejected += [(report.source_id, verdict) for report in same]
+                for report in same:
+                    self._reject(report, verdict)
                 continue
+            first = made.report
+            self.counts.fates.update({ADDENDUM: len(made.used) - 1, SUPERSEDED: len(made.replaced)})
             self.used.update(r.source_id for r in same if r.source_id != first.source_id)
             identities = first.identities | self.studies.identities[accession]
             patient, uid = min(study.patients), min(study.studies)
-            joined.append(_Joined(first.source_id, accession, patient, uid, first.date, first.text, identities))
+            joined.append(
+                _Joined(first.source_id, first.place, accession, patient, uid, first.date, first.text, identities)
+            )
         return joined
 
 
 @lru_cache(maxsize=2)
-def _scrubber(secret: DerivationSecret, style: str) -> Any:
+def _scrubber(secret: DerivationSecret, how: Reports) -> Any:
     # Late and once for each process: the language model is heavy.
     from pipelines.deidentify.reports.scrub import ReportScrubber
 
-    return ReportScrubber(secret, style)
+    return ReportScrubber(secret, how.style, how.house, Path(how.model) if how.model else None, how.general)

@@ -11,7 +11,7 @@ from pipelines.deidentify.reports.scrub import ReportScrubber, ScrubItem
 from tests.benchmarks.planted import SECRET, SHIFT, Planted, from_export, open_i_texts, span_lists, tally
 from tests.benchmarks.record import record
 
-SEEDS = (101, 202, 303)
+SEEDS = (9001, 9002, 9003)
 REACH, MOST_CHANGED = 0.998, 0.003
 
 
@@ -38,11 +38,12 @@ def untouched(scrubber: ReportScrubber) -> None:
     results = scrubber.scrub([r.item for r in plain])
     total = tally(plain, list(span_lists(results)))
     kinds = ", ".join(f"{k} {n}" for k, n in Counter(s.kind for r in results for s in r.spans).most_common())
+    # Where nothing was changed, the ratio is that of a single token.
     record(
         f"tokens changed in all {len(plain)} Open-I reports as they are",
-        f"{total.loss:.3%} of {total.tokens} ({kinds})",
+        f"{total.loss:.3%} of {total.tokens} ({kinds or 'none'})",
         f"limit {MOST_CHANGED:.1%}",
-        MOST_CHANGED / max(total.loss, 1e-9),
+        MOST_CHANGED / max(total.loss, 1 / total.tokens),
     )
 
 

@@ -7,7 +7,7 @@ from functools import cache
 
 from pipelines.deidentify.reports.words import word_list
 
-LANGUAGES = ("en", "es", "de", "fr", "nl")
+LANGUAGES = {"en": "English", "es": "Spanish", "de": "German", "fr": "French", "nl": "Dutch"}
 FEWEST = 4
 
 

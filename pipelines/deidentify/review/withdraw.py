@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.contract import BadInput, atomic, read_json, write_atomic
+from pipelines.deidentify.reports.counts import WRITTEN
 from pipelines.release import folder_digest
 from pipelines.tables import LABELS, MANIFEST, MASKS, PATIENTS, REPORTS, read_table, write_table
 
@@ -44,6 +45,12 @@ def withdraw(folder: Path, items: Iterable[dict[str, Any]]) -> dict[str, Any]:
     _orphans(folder)
     result = read_json(folder / "result.json")
     result |= {"digest": folder_digest(folder), "counts": result["counts"] | _counts(folder)}
+    if "reports" in result:
+        fates, left = result["reports"]["fates"], result["counts"]["reports"]
+        result["reports"]["fates"] = fates | {
+            WRITTEN: left,
+            REASON: fates.get(WRITTEN, 0) + fates.get(REASON, 0) - left,
+        }
     write_atomic(folder / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.contract import BadInput
@@ -74,6 +74,40 @@ def test_a_wrong_policy_is_one_sentence(tmp_path: Path, change: tuple[str, str],
         load_policy("no-such")
 
 
+HOUSE = """numbers = ['QX-\\d{4}[A-Z]']
+hospitals = ["Vellbrook"]
+"""
+
+
+def test_what_lies_beside_a_policy_is_read_and_its_digest_follows_it(tmp_path: Path) -> None:
+    mine, model = tmp_path / "mine.toml", tmp_path / "ours"
+    mine.write_text(TEXT + 'house = "house.toml"\nmodel = "ours"\n')
+    with pytest.raises(BadInput, match=r"house file house\.toml"):
+        load_policy(str(mine))
+    (tmp_path / "house.toml").write_text(HOUSE)
+    with pytest.raises(BadInput, match=r"the model ours; give the folder"):
+        load_policy(str(mine))
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    first = load_policy(str(mine))
+    assert first.reports.house.hospitals == ("Vellbrook",) and first.reports.model == str(model)
+    (tmp_path / "house.toml").write_text(HOUSE.replace("Vellbrook", "Vellbrock"))
+    second = load_policy(str(mine))
+    (model / "config.json").write_text("{ }")
+    third = load_policy(str(mine))
+    assert len({p.digest for p in (first, second, third, load_policy("longitudinal-research"))}) == 4
+    model.rename(tmp_path / "moved")
+    mine.write_text(mine.read_text().replace('"ours"', '"moved"'))
+    assert load_policy(str(mine)).digest == third.digest  # what is in it counts
+    mine.write_text(mine.read_text() + "general = true\n")
+    with pytest.raises(BadInput, match="choose one of the two"):
+        load_policy(str(mine))
+    (tmp_path / "house.toml").write_text("numbers = ['[']\nwards = []\n")
+    told = " ".join(mistakes(module.read_policy(str(mine))))
+    assert "'reports.house.wards': there is no such setting; choose from numbers" in told
+    assert "'[' is no regular expression" in told
+
+
 def test_every_mistake_is_told_in_one_go() -> None:
     values: dict[str, Any] = tomllib.loads(TEXT)
     values["options"] |= {"dates": "remove", "device": "perhaps", "visual_features": "clean", "hats": 1}
@@ -93,9 +127,12 @@ JUNK = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = st.sampled_from(["name", "options", "private", "pixels", "reports", "edition", "keep", "dates", "style", "x"])
+KEYS = st.sampled_from(
+    ["name", "options", "private", "pixels", "reports", "edition", "keep", "dates", "style", "house", "x"]
+)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, JUNK | st.dictionaries(KEYS, JUNK, max_size=4), max_size=6))
 def test_any_settings_are_a_policy_or_a_list_of_mistakes(values: dict[str, Any]) -> None:
     if not mistakes(values):

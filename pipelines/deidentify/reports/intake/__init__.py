@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.deidentify.reports.intake import clinical_document, fhir, messages, plain, tables
 from pipelines.deidentify.reports.intake.report import Rejected, SourceReport, person
 
-__all__ = ["Rejected", "SourceReport", "person", "read_reports"]
+__all__ = ["Rejected", "SourceReport", "form_of", "person", "read_reports"]
 
 # Suffix -> reader(source_id, path, column mapping).
 READERS = {
@@ -20,7 +20,16 @@ READERS = {
     ".txt": plain.read_text,
     ".xml": clinical_document.read_cda,
 }
+# Suffix -> form, as counts name it; what has no suffix of these is taken for messages.
+FORMS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet", ".txt": "text", ".xml": "CDA",
+         ".ndjson": "FHIR", ".json": "FHIR"}  # fmt: skip
+MESSAGES = "HL7 v2"
 _BLANK = b"\0\r\n\t \x0b\x1c"
+
+
+def form_of(path: str) -> str:
+    """The form of a report file by its name."""
+    return FORMS.get(Path(path).suffix.lower(), MESSAGES)
 
 
 def read_reports(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
 from pipelines.deidentify.reports.dates import parse_any
-from pipelines.deidentify.reports.intake.report import Persons, Rejected, SourceReport, decode_text, problem, stamp
+from pipelines.deidentify.reports.intake.report import (
+    Persons,
+    Rejected,
+    SourceReport,
+    decode_text,
+    named,
+    problem,
+    stamp,
+)
 
 CDA = "{urn:hl7-org:v3}"
 _BREAKS = frozenset({"br", "paragraph", "item", "tr", "list", "table", "caption"})
@@ -23,7 +33,7 @@ def read_cda(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator
 
 def parse_cda(source_id: str, data: bytes, accession: str = "", study_uid: str = "") -> SourceReport | Rejected:
     """A report from the XML of a ClinicalDocument; its study may be known. ValueError (without PHI) when it is none."""
-    root = _root(data)
+    root, charset = _root(data)
     body = "\n\n".join(_section(s) for s in root.iter(f"{CDA}section"))
     order = root.find(f".//{CDA}inFulfillmentOf/{CDA}order/{CDA}id")
     event = root.find(f".//{CDA}documentationOf/{CDA}serviceEvent")
@@ -46,24 +56,41 @@ def parse_cda(source_id: str, data: bytes, accession: str = "", study_uid: str =
     made = root.find(f"{CDA}effectiveTime")
     written = stamp(made.get("value", "")) if made is not None else ""
     return SourceReport(
-        source_id, accession, patient_id, "", day, body.strip(), who.identities(), study_uid=study_uid, written=written
+        source_id,
+        accession,
+        patient_id,
+        "",
+        day,
+        body.strip(),
+        who.identities(),
+        study_uid=study_uid,
+        written=written,
+        encoding=charset,
     )
 
 
-def _root(data: bytes) -> ElementTree.Element:
+def _root(data: bytes) -> tuple[ElementTree.Element, str]:
+    """The document and the character set that it was read as."""
     # Entities are how XML is turned against its reader; a CDA document has none.
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise ValueError("the XML declares a document type or entities")
     try:
-        root = ElementTree.fromstring(data)  # noqa: S314 - no entity is left to expand
+        root, charset = ElementTree.fromstring(data), _declared(data)  # noqa: S314 - no entity is left to expand
     except (ElementTree.ParseError, ValueError, LookupError):
         try:
-            root = ElementTree.fromstring(decode_text(data)[0])  # noqa: S314
+            text, charsets = decode_text(data)
+            root, charset = ElementTree.fromstring(text), named(charsets)  # noqa: S314
         except (ElementTree.ParseError, ValueError, LookupError):
             raise ValueError("the XML is damaged") from None
     if root.tag != f"{CDA}ClinicalDocument":
         raise ValueError("the XML is no CDA document")
-    return root
+    return root, charset
+
+
+def _declared(data: bytes) -> str:
+    """The encoding of the XML declaration by Python's name; UTF-8 where it says none (XML 1.0, 4.3.3)."""
+    declared = re.match(rb"<\?xml[^>]*\bencoding\s*=\s*[\"']([A-Za-z0-9._-]+)", data.lstrip(b"\xef\xbb\xbf"))
+    return codecs.lookup(declared[1].decode()).name if declared else "utf-8"
 
 
 def _section(section: ElementTree.Element) -> str:

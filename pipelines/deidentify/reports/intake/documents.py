@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
 from pipelines.deidentify.identities import from_dataset
@@ -43,8 +44,9 @@ def _report(source_id: str, ds: Dataset) -> SourceReport | Rejected | None:
         if isinstance(made, Rejected):
             return made
         body, status, known = made.text, Status.UNKNOWN, made.identities | from_dataset(ds)
+        charset = made.encoding
     else:
-        body, status, known = sr_text(ds), _status(ds), from_dataset(ds)
+        body, status, known, charset = sr_text(ds), _status(ds), from_dataset(ds), _charset(ds)
         if not body:
             return None
     if trouble := problem(keys, body):
@@ -60,7 +62,7 @@ def _report(source_id: str, ds: Dataset) -> SourceReport | Rejected | None:
         study_uid=keys[1],
         status=status,
         written=stamp(text(ds, "ContentDate") + text(ds, "ContentTime")),
-        encoding=text(ds, "SpecificCharacterSet"),
+        encoding=charset,
     )
 
 
@@ -99,6 +101,12 @@ def _status(ds: Dataset) -> Status:
     if ds.get("PredecessorDocumentsSequence"):
         return Status.CORRECTED
     return Status.FINAL if text(ds, "VerificationFlag") == "VERIFIED" else Status.UNKNOWN
+
+
+def _charset(ds: Dataset) -> str:
+    """Specific Character Set (PS3.3 C.12.1.1.2) as it stands; a term that is none of its terms is not repeated."""
+    terms = text(ds, "SpecificCharacterSet").split("\\")
+    return "\\".join(term or "ISO_IR 6" for term in terms) if set(terms) <= python_encoding.keys() else "undefined"
 
 
 def _day(value: str) -> date | None:

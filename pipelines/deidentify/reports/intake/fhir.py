@@ -144,6 +144,7 @@ def _report(source_id: str, resource: Resource, known: dict[str, Resource], wher
         status=STATUS.get(str(resource.get("status")), Status.UNKNOWN),
         written=stamp(str(resource.get("issued") or "")),
         encoding=encoding,
+        place=where,
     )
 
 

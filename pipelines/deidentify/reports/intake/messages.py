@@ -85,6 +85,7 @@ def _report(
         status=status,
         written=stamp(request.field(22)) or stamp(sent),
         encoding=message.charset,
+        place=where,
     )
 
 

@@ -45,6 +45,8 @@ class SourceReport:
     """When this text was written, as digits of a time stamp, for the order of addenda; empty when not said."""
     encoding: str = ""
     """The character set that its bytes were read as."""
+    place: str = ""
+    """Where in its file it stands, as `line 12`; empty where it is all of it."""
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,7 @@ def report(source_id: str, cells: Mapping[str, str], where: str, encoding: str) 
         status=_STATUS.get(get("status").lower(), Status.UNKNOWN),
         written=stamp(get("signed")),
         encoding=encoding,
+        place=where,
     )
 
 
