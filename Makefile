@@ -53,7 +53,7 @@ readers: ## find other DICOM software and tesseract, or install them
 	@bash tests/readers.sh
 
 test: $(DEV_STAMP) browser readers ## the suite that must pass before every change lands
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: $(DEV_STAMP) browser readers ## also kill storms, PostgreSQL and Redis, long runs
 	@$(BIN)/python -m pytest

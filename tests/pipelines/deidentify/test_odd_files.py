@@ -50,7 +50,7 @@ def judge(export: Path, out: Path, keys: Path) -> list[Pair]:
     found = pairs(export, out, keys)
     states = Counter(pair.row["state"] for pair in found)
     assert counts["files"] == len(found)
-    assert counts["images_written"] == len(list((out / "dicom").rglob("*.dcm")))
+    assert counts["images_written"] + counts["objects_written"] == len(list((out / "dicom").rglob("*.dcm")))
     assert sum(counts["quarantined"].values()) == states["quarantined"] == len(quarantine(out))
     assert {row["reason"] for row in quarantine(out)} <= set(REASONS)
     for pair in found:
