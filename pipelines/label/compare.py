@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-PRESENT = 1
+from pipelines.label.values import PRESENT
 
 
 def compare(labels: pa.Table, read: pa.Table) -> list[dict[str, Any]]:

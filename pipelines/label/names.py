@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import tables
-from pipelines.label.phrases import DATA, NO_FINDING, OTHER, load_phrases
+from pipelines.label.phrases import DATA, OTHER, load_phrases
+from pipelines.label.values import NO_FINDING
 
 
 def one_name(label: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.contract import BadInput
+from pipelines.label.values import POSITIONS
 
 DATA = Path(__file__).parent / "data"
 FILES = ("findings.toml", "lines.toml", "cues.toml")
@@ -23,8 +24,7 @@ GAP = 6
 # A gap never crosses these: the finding behind a "not" or a "but" is another statement.
 BARRIERS = [".", ";", ":", "?", "!", "\n", "no", "not", "without", "nor", "but", "although", "however", "otherwise"]
 STATES = ("present", "uncertain", "absent", "decoy")
-POSITIONS = ("normal", "borderline", "abnormal")
-NO_FINDING, OTHER, DEVICES = "No Finding", "Other", "Support Devices"
+OTHER = "Other"
 ANY_LINE = "any"
 CUES = ("negation", "uncertainty", "aside")
 CUE_KEYS = ("before", "after", "pseudo", "stop")

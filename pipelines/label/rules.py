@@ -9,23 +9,13 @@ CheXpert labeller (arXiv 1901.07031). No Finding is derived: nothing abnormal is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
-from pipelines.label.phrases import ANY_LINE, DEVICES, NO_FINDING, OTHER, POSITIONS, Phrases
-from pipelines.label.sentences import ABSENT, PRESENT, UNCERTAIN, Said, SentenceReader, split_sentences
+from pipelines.label.phrases import ANY_LINE, OTHER, Phrases
+from pipelines.label.sentences import Said, SentenceReader, split_sentences
+from pipelines.label.values import ABSENT, DEVICES, NO_FINDING, POSITIONS, PRESENT, Label, strongest
 
 TEXTS = 64
-_RANK = {ABSENT: 0, UNCERTAIN: 1, PRESENT: 2}
-
-
-@dataclass(frozen=True)
-class Label:
-    """One label of one report: 1 present, 0 absent, -1 uncertain; a position for lines where one is said."""
-
-    name: str
-    value: int
-    position: str | None = None
 
 
 class RuleLabeller:
@@ -47,11 +37,10 @@ class RuleLabeller:
     def _merge(self, said: list[Said]) -> list[Label]:
         values: dict[str, int] = {}
         for name, value in (pair for sentence in said for pair in sentence.values):
-            if name not in values or _RANK[value] > _RANK[values[name]]:
-                values[name] = value
+            values[name] = strongest((value, values.get(name, value)))
         lines = {name: values.pop(name) for name in self.lines if name in values}
         if lines:
-            values[DEVICES] = max([*lines.values(), values.get(DEVICES, ABSENT)], key=_RANK.__getitem__)
+            values[DEVICES] = strongest((*lines.values(), values.get(DEVICES, ABSENT)))
         if said:
             values[NO_FINDING] = int(all(v == ABSENT for n, v in values.items() if n != DEVICES))
         positions = _worst_positions(said, frozenset(lines))

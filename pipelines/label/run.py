@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,11 +24,14 @@ from pipelines.label.parts import RulesPart, label_by_rules, read_part
 from pipelines.label.phrases import load_phrases
 from pipelines.label.reports import read_parts
 from pipelines.label.spec import Spec
+from pipelines.label.values import WORDS
 from pipelines.parallel import map_unordered
 from pipelines.release import require_release
 
+if TYPE_CHECKING:
+    from pipelines.label.model import ModelLabeller
+
 LABELS, STUDIES, COMPARISON = "labels.parquet", "studies.parquet", "comparison.parquet"
-VALUES = {1: "present", 0: "absent", -1: "uncertain"}
 
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _open_model(spec: Spec) -> Any:
+def _open_model(spec: Spec) -> ModelLabeller | None:
     if spec.model is None:
         return None
     # Late: torch and transformers are wanted by this source only.
@@ -91,7 +94,7 @@ def _by_rules(spec: Spec, run: RunFolder, parts: list[pa.Table]) -> None:
         run.progress(done, total, "reports by rules")
 
 
-def _by_model(model: Any, run: RunFolder, parts: list[pa.Table]) -> None:
+def _by_model(model: ModelLabeller, run: RunFolder, parts: list[pa.Table]) -> None:
     total, done = sum(len(part) for part in parts), 0
     for number, part in enumerate(parts):
         path = _part(run.root, "model", number)
@@ -139,7 +142,7 @@ def _labelled(spec: Spec, root: Path, source: str, parts: int) -> Iterator[tuple
 def _by_label(found: Counter[tuple[str, int]], read: int) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for (label, value), n in sorted(found.items()):
-        counts.setdefault(label, dict.fromkeys((*VALUES.values(), "blank"), 0))[VALUES[value]] = n
+        counts.setdefault(label, dict.fromkeys((*WORDS.values(), "blank"), 0))[WORDS[value]] = n
     for mine in counts.values():
         mine["blank"] = read - sum(mine.values())
     return counts

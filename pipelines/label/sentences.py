@@ -13,9 +13,9 @@ from spacy.matcher import Matcher
 from spacy.tokens import Doc, Span
 from spacy.util import filter_spans
 
-from pipelines.label.phrases import ANY_LINE, CUE_KEYS, CUES, POSITIONS, Phrases, token_pattern
+from pipelines.label.phrases import ANY_LINE, CUE_KEYS, CUES, Phrases, token_pattern
+from pipelines.label.values import ABSENT, POSITIONS, PRESENT, UNCERTAIN
 
-PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
 BATCH = 256
 REMEMBERED = 200_000
 MENTIONS = "mentions"

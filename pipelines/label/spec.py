@@ -25,12 +25,10 @@ class Spec(Base):
     """Folder of a causal language model as transformers saves it; needed for the source `model`."""
     prompt: Annotated[Path | None, Ref("internal")] = None
     """TOML file with a prompt of the site's own."""
-    constrained: bool = True
-    """Let the model write only what fits the schema; without, its answers are only checked and asked for again."""
     retries: int = Field(2, ge=0, le=5)
     """How often an answer that does not fit the schema is asked for again, the error told."""
     batch: int = Field(8, ge=1)
-    """Reports the model reads at once."""
+    """Reports the model reads at once; halved by itself where the GPU's memory does not hold them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(0, ge=0)
 
