@@ -27,6 +27,8 @@ class Permission(StrEnum):
     EXPORT_DEIDENTIFY = "export:deidentify"
     EXPORT_REVIEW = "export:review"
     QUARANTINE_READ = "quarantine:read"
+    LABEL_READ = "label:read"
+    LABEL_CREATE = "label:create"
     COHORT_READ = "cohort:read"
     COHORT_BUILD = "cohort:build"
     RUN_READ = "run:read"
@@ -46,6 +48,7 @@ P = Permission
 _READ = {
     P.SITE_READ,
     P.EXPORT_READ,
+    P.LABEL_READ,
     P.COHORT_READ,
     P.RUN_READ,
     P.MODEL_READ,
@@ -73,7 +76,7 @@ GRANTS: dict[Role, frozenset[Permission]] = {
         | {P.EXPORT_REGISTER, P.EXPORT_DEIDENTIFY, P.EXPORT_REVIEW, P.QUARANTINE_READ, P.JOB_CONTROL, P.AUDIT_READ}
     ),
     Role.RESEARCHER: frozenset(
-        _READ | {P.COHORT_BUILD, P.RUN_CREATE, P.MODEL_IMPORT, P.EVALUATION_CREATE, P.JOB_CONTROL}
+        _READ | {P.LABEL_CREATE, P.COHORT_BUILD, P.RUN_CREATE, P.MODEL_IMPORT, P.EVALUATION_CREATE, P.JOB_CONTROL}
     ),
     Role.AUDITOR: frozenset(_READ | {P.AUDIT_READ, P.METRICS_READ}),
 }
@@ -81,6 +84,7 @@ GRANTS: dict[Role, frozenset[Permission]] = {
 REFERENCES: dict[str, Permission] = {
     "export": P.EXPORT_DEIDENTIFY,
     "deid": P.COHORT_BUILD,
+    "labels": P.LABEL_READ,
     "cohort": P.COHORT_READ,
     "model": P.MODEL_READ,
     "weights": P.MODEL_IMPORT,
@@ -88,6 +92,7 @@ REFERENCES: dict[str, Permission] = {
 # What controlling a job needs beside JOB_CONTROL: the permission that created its resource.
 CONTROLS: dict[str, Permission] = {
     "export": P.EXPORT_DEIDENTIFY,
+    "label": P.LABEL_CREATE,
     "cohort": P.COHORT_BUILD,
     "run": P.RUN_CREATE,
     "model": P.MODEL_IMPORT,

@@ -147,6 +147,13 @@ class Client:
     def send_back(self, export: str, comment: str) -> schemas.ReviewOut:
         return self._call(schemas.ReviewOut, "POST", f"/exports/{export}/send-back", {"comment": comment})
 
+    def label(self, name: str, export: str, **spec: Any) -> schemas.LabelRunOut:
+        """Queue labels of a released export. `spec`: sources, gpus, model (a folder below a weights root)."""
+        return self._call(schemas.LabelRunOut, "POST", "/labels", {"name": name, "deid": export} | spec)
+
+    def labels(self, id_: str) -> schemas.LabelRunOut:
+        return self._call(schemas.LabelRunOut, "GET", f"/labels/{id_}")
+
     def build(self, name: str, exports: list[str], **spec: Any) -> schemas.CohortOut:
         """Queue a cohort; the answer's `job` is the one to wait for. `spec`: the build spec (side, views, ...)."""
         return self._call(schemas.CohortOut, "POST", "/cohorts", {"name": name, "deid": exports} | spec)

@@ -12,19 +12,26 @@ from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from sqlalchemy.orm import Session
 
 from pipelines.contract import Ref, Spec
 from server.access import REFERENCES, Caller
-from server.errors import Conflict, Forbidden, Invalid, NotFound
+from server.errors import Conflict, Forbidden, Invalid, NotFound, invalid_fields
 from server.settings import Settings
-from server.store.models import Base, Cohort, Export, Model
+from server.store.models import Base, Cohort, Export, LabelRun, Model
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-RESOURCES: dict[str, type[Base]] = {"export": Export, "deid": Export, "cohort": Cohort, "model": Model}
+RESOURCES: dict[str, type[Base]] = {
+    "export": Export,
+    "deid": Export,
+    "labels": LabelRun,
+    "cohort": Cohort,
+    "model": Model,
+}
+_WORDS = {"deid": "export", "labels": "label run"}
 # A body field that is not a reference may name a preset or a label, never a place on disk.
 _PATH_LIKE = ("/", "\\", "..", "~")
 
@@ -116,7 +123,10 @@ def resolve(
         values[name] = value
     if "workers" in type(body).model_fields and "workers" not in body.model_fields_set:
         values["workers"] = settings.stage_workers
-    return spec.model_validate(values).model_dump(mode="json")
+    try:
+        return spec.model_validate(values).model_dump(mode="json")
+    except ValidationError as error:  # what no single field shows: two that do not go together
+        raise invalid_fields(list(error.errors())) from None
 
 
 def _paths(session: Session, kind: str, value: Any, caller: Caller, settings: Settings) -> Any:
@@ -132,14 +142,14 @@ def _path(session: Session, kind: str, id_: str, caller: Caller, settings: Setti
     caller.require(REFERENCES[kind])
     row: Any = session.get(RESOURCES[kind], id_)
     if row is None:
-        raise NotFound(f"There is no {'export' if kind == 'deid' else kind} {id_}; check the id.")
+        raise NotFound(f"There is no {_WORDS.get(kind, kind)} {id_}; check the id.")
     if kind == "export":
         return below(row.path, settings.export_roots, "export")
     wanted = "released" if kind == "deid" else "ready"
     if row.state != wanted:
         if kind == "deid":
             raise Conflict(f"The export {id_} is not released; a privacy officer must review and release it first.")
-        raise Conflict(f"The {kind} {id_} is not ready; wait for its job to finish.")
+        raise Conflict(f"The {_WORDS.get(kind, kind)} {id_} is not ready; wait for its job to finish.")
     return settings.root / str(row.folder)
 
 

@@ -185,6 +185,10 @@ class WorkOut(Out):
         return out
 
 
+class LabelRunOut(WorkOut):
+    export_id: str
+
+
 class CohortOut(WorkOut):
     digest: str | None
 

@@ -29,6 +29,7 @@ class Action(StrEnum):
     REVIEW_LOOK = "review:look"
     REVIEW_VERDICT = "review:verdict"
     REVIEW_WITHDRAW = "review:withdraw"
+    LABEL_CREATE = "label:create"
     COHORT_BUILD = "cohort:build"
     RUN_CREATE = "run:create"
     MODEL_IMPORT = "model:import"

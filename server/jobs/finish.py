@@ -8,11 +8,12 @@ from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
-from server.store.models import Cohort, Evaluation, Export, Job, Model, Run
+from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run
 
-Resource = Export | Cohort | Run | Model | Evaluation
+Resource = Export | LabelRun | Cohort | Run | Model | Evaluation
 RESOURCES: dict[str, type[Resource]] = {
     "export": Export,
+    "label": LabelRun,
     "cohort": Cohort,
     "run": Run,
     "model": Model,

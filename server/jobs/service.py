@@ -29,7 +29,7 @@ def enqueue(
     """Queue a stage, in the caller's transaction.
 
     `spec` holds resolved paths and nothing but JSON, `folder` is the run folder below the data root, `resource_kind`
-    one of export, cohort, run, model and evaluation. `processes` above 1 runs the stage under torchrun.
+    one of export, label, cohort, run, model and evaluation. `processes` above 1 runs the stage under torchrun.
     """
     job = Job(
         id=new_id(),

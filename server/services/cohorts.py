@@ -10,7 +10,7 @@ from pipelines.build.spec import Spec
 from server.access import Caller
 from server.audit import Action, record
 from server.errors import Conflict
-from server.services import common, review
+from server.services import common, labels, review
 from server.settings import Settings
 from server.specs import body_model, resolve
 from server.store.models import Cohort, Export, new_id
@@ -24,6 +24,7 @@ def build(session: Session, caller: Caller, settings: Settings, body: Any) -> Co
     exports = [cast(Export, session.get(Export, id_)) for id_ in body.deid]
     if len({e.practice for e in exports}) > 1:
         raise Conflict("Practice data and real data may not mix in a cohort; choose exports of one kind.")
+    labels.require_exports(session, body.labels, exports)
     for export in exports:
         review.ensure_release_file(session, settings, export)
     id_ = new_id()

@@ -12,10 +12,10 @@ from server.errors import Conflict, NotFound
 from server.jobs import service as job_service
 from server.jobs.states import ENDED
 from server.settings import Settings
-from server.store.models import Cohort, Evaluation, Export, Job, Model, Run, Site
+from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Site
 from server.store.paging import LIMIT, Page, newest
 
-R = TypeVar("R", Site, Export, Cohort, Run, Model, Evaluation, Job)
+R = TypeVar("R", Site, Export, LabelRun, Cohort, Run, Model, Evaluation, Job)
 
 
 def get(session: Session, model: type[R], id_: str) -> R:
@@ -51,7 +51,7 @@ def queue(
     session: Session,
     caller: Caller,
     settings: Settings,
-    row: Export | Cohort | Run | Model | Evaluation,
+    row: Export | LabelRun | Cohort | Run | Model | Evaluation,
     stage: str,
     spec: dict[str, Any],
     *,

@@ -104,6 +104,14 @@ class Work(Resource):
     practice: Mapped[bool] = mapped_column(default=False)
 
 
+class LabelRun(Work, Base):
+    """Structured labels of one released export, from each source that was asked."""
+
+    __tablename__ = "label"
+    export_id: Mapped[str] = mapped_column(ForeignKey("export.id"))
+    export: Mapped[Export] = relationship()
+
+
 class Cohort(Work, Base):
     """A versioned dataset built from released exports."""
 

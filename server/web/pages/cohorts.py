@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
+from pydantic import BeforeValidator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -13,7 +15,7 @@ from server.access import Caller
 from server.access import Permission as P
 from server.dependencies import SessionDep, SettingsDep, allow
 from server.errors import Problem
-from server.services import cohorts, common
+from server.services import cohorts, common, labels
 from server.store.models import Cohort, Export, Job, Run
 from server.web.forms import FormData, Typed, again_on_problem, body_of
 from server.web.render import may, page, see
@@ -27,11 +29,18 @@ STATES = {
 }
 
 
+def _words(typed: Any) -> list[str]:
+    """`site, rules` of one field as its words."""
+    return re.findall(r"[^\s,]+", " ".join(typed) if isinstance(typed, list) else typed)
+
+
 class CohortForm(FormData):
     name: str = ""
     deid: list[str] = []  # noqa: RUF012 - a pydantic field
     side: str = ""
     minimum_age: str = ""
+    labels: list[str] = []  # noqa: RUF012
+    label_sources: Annotated[list[str], BeforeValidator(_words)] = []  # noqa: RUF012
 
 
 @router.get("")
@@ -50,7 +59,8 @@ def _form(request: Request, caller: Caller, session: Session, typed: Typed, prob
     released = list(session.scalars(select(Export).where(Export.state == "released").order_by(Export.name)))
     return page(
         request, session, caller, "cohort_new.html", "Build a cohort", form=typed, exports=released,
-        chosen=request.query_params.get("export"), problem=problem.detail if problem else None,
+        chosen=typed.deid or request.query_params.getlist("export"), label_runs=labels.ready(session),
+        picked=typed.labels or request.query_params.getlist("labels"), problem=problem.detail if problem else None,
         status=problem.status if problem else 200,
     )  # fmt: skip
 

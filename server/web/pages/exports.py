@@ -18,7 +18,7 @@ from server.dependencies import SessionDep, SettingsDep, allow
 from server.errors import Invalid, Problem
 from server.services import common, exports, review
 from server.settings import Settings
-from server.store.models import Export, Job, Site
+from server.store.models import Export, Job, LabelRun, Site
 from server.web.forms import FormData, Typed, again_on_problem
 from server.web.render import may, page, see
 
@@ -116,7 +116,8 @@ def detail(id_: str, request: Request, session: SessionDep, caller: Caller = all
     return page(
         request, session, caller, "export.html", export.name, export=export, state=STATES[export.state], jobs=jobs,
         reviews=review.reviews(session, id_), reasons=REASONS,
-        may=may(caller, deidentify=P.EXPORT_DEIDENTIFY, build=P.COHORT_BUILD),
+        labels=common.page(session, LabelRun, export_id=id_).items,
+        may=may(caller, deidentify=P.EXPORT_DEIDENTIFY, build=P.COHORT_BUILD, label=P.LABEL_CREATE),
     )  # fmt: skip
 
 

@@ -245,6 +245,7 @@ def test_every_write_leaves_an_audit_row(house: House):
     call("POST", f"{one}/sample/1/verdict", leak, 201, f"{any_}/sample/{{number}}/verdict")
     call("POST", f"{one}/sample/1/withdraw", None, 201, f"{any_}/sample/{{number}}/withdraw")
     call("POST", f"{one}/release", {}, 201, f"{any_}/release")
+    call("POST", f"{v1}/labels", {"name": "l", "deid": export}, 202)
     cohort = call("POST", f"{v1}/cohorts", {"name": "c", "deid": [export]}, 202).json()
     house.finish(cohort["job"], {"digest": "c" * 64})
     body = {"name": "r", "cohort": cohort["id"], "encoder": "mi2-tiny", "budget": 8, "batch": 4}

@@ -13,7 +13,7 @@ from server.access import COMMAND_LINE, Role
 from server.app import create_app
 from server.services import people, sites
 from server.settings import Settings
-from server.store.models import Cohort, Evaluation, Export, Job, JobEvent, Model, Review, Run, now
+from server.store.models import Cohort, Evaluation, Export, Job, JobEvent, LabelRun, Model, Review, Run, now
 
 PASSWORD = "a long enough password"
 COUNTS = {
@@ -54,6 +54,7 @@ def _furnish(session, site, root: Path) -> None:
     session.add(
         Review(export_id="e00000000003", reviewer="privacy_officer", verdict="released", digest="", policy_digest="")
     )
+    _furnish_labels(session)
     flow = [{"step": "in the exports", "images": 1200, "studies": 400, "patients": 300}]
     released = session.get(Export, "e00000000003")
     for number, state in enumerate(("waiting", "working", "ready", "failed")):
@@ -82,6 +83,21 @@ def _furnish(session, site, root: Path) -> None:
     (root / "evaluations" / "ready").mkdir(parents=True)
     (root / "evaluations" / "ready" / "report.html").write_text("<p style='color:red'>The answer</p>")
     _furnish_jobs(session)
+
+
+def _furnish_labels(session) -> None:
+    counts = {"present": 3, "absent": 4, "uncertain": 1, "blank": 2}
+    read = {"read": 10, "not_read": {"language": 2}, "labels": {"Pleural Effusion": counts}}
+    compared = {"label": "Pleural Effusion", "first": "site", "second": "rules", "studies": 10, "spoken": 8}
+    compared |= {"agreement": 0.875, "kappa": 0.75, "first_present": 3, "second_present": 3, "both_present": 2}
+    result = {"sources": {"site": read, "rules": read}, "versions": {"rules": "1-abc"}}
+    result["comparison"] = [compared | {"kappa_present": None}]
+    for number, state in enumerate(("waiting", "working", "ready", "failed")):
+        run = LabelRun(id=f"1{number:011d}", name=f"Labels {state}", state=state, export_id="e00000000003")
+        run.spec, run.folder = {"sources": ["site", "rules"]}, "labels/x"
+        run.result = result if state == "ready" else None
+        session.add(run)
+    session.flush()
 
 
 def _furnish_jobs(session) -> None:

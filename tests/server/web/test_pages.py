@@ -9,11 +9,12 @@ from server.store.models import Export, Site
 from tests.server.web.conftest import PASSWORD
 
 PAGES = [
-    "/", "/exports", "/exports/new", "/review", "/review/e00000000002", "/cohorts", "/cohorts/new", "/runs",
-    "/runs/new", "/models", "/models/new", "/evaluations", "/evaluations/new", "/jobs", "/sites", "/people", "/audit",
+    "/", "/exports", "/exports/new", "/review", "/review/e00000000002", "/labels", "/labels/new", "/cohorts",
+    "/cohorts/new", "/runs", "/runs/new", "/models", "/models/new", "/evaluations", "/evaluations/new", "/jobs",
+    "/sites", "/people", "/audit",
     *[f"/exports/e{n:011d}" for n in range(6)],
     *[f"/{kind}s/{letter}{n:011d}" for kind, letter in
-      (("cohort", "c"), ("run", "a"), ("model", "b"), ("evaluation", "d")) for n in range(4)],
+      (("label", "1"), ("cohort", "c"), ("run", "a"), ("model", "b"), ("evaluation", "d")) for n in range(4)],
     *[f"/jobs/f{n:011d}" for n in range(6)],
 ]  # fmt: skip
 
@@ -149,3 +150,28 @@ def test_columns_of_report_tables_are_asked_for_in_lines(browse, furnished):
         export = session.scalar(select(Export).where(Export.name == "With columns"))
         assert export.report_columns == {"text": "Befund", "patient_id": "PatNr"}
         session.delete(export)
+
+
+def test_the_comparison_of_label_sources_is_a_table(browse):
+    page = browse().get("/labels/100000000002").text
+    assert re.search(r'<td>Pleural Effusion</td><td class="soft">site, rules</td><td class="num">10</td>', page)
+    assert "0.875" in page and "2 not in English" in page and "1-abc" in page
+
+
+def test_labels_are_chosen_with_the_cohort(browse):
+    client = browse()
+    page = client.get("/cohorts/new?export=e00000000003&labels=100000000002").text
+    assert 'value="100000000002" checked' in page and 'value="e00000000003" checked' in page
+    assert "100000000003" not in page, "a run that failed is not offered"
+    form = {"name": "Labelled", "deid": "e00000000003", "labels": "100000000002", "label_sources": "rules, hearsay"}
+    again = client.post("/cohorts", data=form)
+    assert again.status_code == 422 and "label_sources" in again.text
+    assert 'value="rules, hearsay"' in again.text and 'value="100000000002" checked' in again.text
+
+
+def test_labelling_is_offered_to_who_may(browse):
+    path = "/exports/e00000000003"
+    assert "/labels/new?export=e00000000003" in browse("researcher").get(path).text
+    assert "/labels/new" not in browse("privacy_officer").get(path).text
+    refused = browse("researcher").post("/labels", data={"name": "x", "deid": "e00000000003", "sources": ["model"]})
+    assert refused.status_code == 422 and 'value="model" checked' in refused.text
