@@ -35,21 +35,30 @@ SECTIONS = {name: section for section, names in HEADINGS.items() for name in nam
 HEADING = re.compile(
     r"(?:^|(?<=[.;]\s))[ \t]*((?i:" + "|".join(SECTIONS) + r"))[ \t]*:|^[ \t]*([A-Z][A-Z /]{2,40}?)[ \t]*:", re.M
 )
+BLANK_LINE = re.compile(r"\n[ \t]*\n")
 # What follows the sections of a report and belongs to none.
 CLOSING = re.compile(r"^\s*(?:electronically signed|findings were discussed|dictated by|signed by)\b", re.I | re.M)
 
 
 def split_sections(text: str) -> Sections:
-    """The sections of a report; the whole text is the findings when it has neither findings nor impression."""
+    """The sections of a report.
+
+    Where it has neither findings nor impression, what stands under none of the headings is the findings: before the
+    first one, after the blank line that ends a section, and under a heading of the site's own. An indication never is.
+    """
     found = list(HEADING.finditer(text))
     parts: dict[str, list[str]] = {name: [] for name in Sections._fields}
+    loose = [text[: found[0].start()] if found else text]
     ends = [match.start() for match in found[1:]] + [len(text)]
     for match, end in zip(found, ends, strict=False):
         section = SECTIONS.get((match[1] or match[2]).strip().lower())
         if section:
-            body = text[match.end() : end]
-            parts[section].append(CLOSING.split(body, maxsplit=1)[0].strip())
+            body = CLOSING.split(text[match.end() : end], maxsplit=1)[0].strip()
+            parts[section].append(body)
+            loose += BLANK_LINE.split(body, maxsplit=1)[1:]
+        else:
+            loose.append(text[match.start() : end])
     sections = Sections(*(" ".join(part for part in parts[name] if part) for name in Sections._fields))
     if sections.findings or sections.impression:
         return sections
-    return sections._replace(findings=text.strip())
+    return sections._replace(findings="\n".join(part.strip() for part in loose).strip())

@@ -83,6 +83,16 @@ def test_headings_on_one_line_and_in_small_letters() -> None:
     assert split_sections("Comparison: [DATE].\nFindings: Clear.").comparison == "[DATE]."
 
 
+def test_an_indication_never_becomes_a_finding() -> None:
+    assert split_sections("INDICATION: Pneumonia?\nFINDINGS: ")[:4:3] == ("Pneumonia?", "")
+    assert (
+        split_sections("Old film.\nIndication: Pneumonia?\n\nLungs are clear.").findings
+        == "Old film.\nLungs are clear."
+    )
+    assert split_sections("HISTORY: Cough.\nLUNGS: Clear.\nHEART: Normal.").findings == "LUNGS: Clear.\nHEART: Normal."
+    assert split_sections(" No heading at all. ").findings == "No heading at all."
+
+
 @pytest.mark.parametrize(
     "text",
     [
