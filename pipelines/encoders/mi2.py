@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.davit import DaVit
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pipelines.contract import BadInput
 
@@ -92,6 +93,11 @@ class Mi2(nn.Module):
         for projection in (self.image_projection, self.lang_projection):
             nn.init.trunc_normal_(projection, std=0.02)
 
+    def checkpoint_blocks(self, on: bool) -> None:
+        """Forget the blocks' activations and compute them again in the backward pass."""
+        self.image_encoder.set_grad_checkpointing(on)
+        self.lang_encoder.checkpoint_blocks = on
+
     def image_features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled and normed vector [B, D] and the map of the last stage [B, H, W, D]."""
         map_BDHW = self.image_encoder.forward_features(x_BCHW)
@@ -113,6 +119,8 @@ class Mi2(nn.Module):
 class TextTower(nn.Module):
     """Pre-norm transformer over the whole text, pooled at the end-of-text token."""
 
+    checkpoint_blocks = False
+
     def __init__(self, dims: Mi2Dims) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(dims.vocabulary, dims.text_dim)
@@ -130,7 +138,10 @@ class TextTower(nn.Module):
         x_BTD = self.token_embedding(ids_BT) + self.positional_embedding[: ids_BT.shape[1]]
         keep_B11T = mask_BT[:, None, None, :]
         for block in self.resblocks:
-            x_BTD = block(x_BTD, keep_B11T)
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                x_BTD = checkpoint(block, x_BTD, keep_B11T, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, keep_B11T)
         ends_B = mask_BT.sum(1) - 1
         return self.ln_final(x_BTD[torch.arange(len(ends_B), device=ends_B.device), ends_B])
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pipelines.contract import BadInput
 
@@ -44,8 +45,39 @@ RAD_DINO_TINY = VitDims(
 )
 
 
+class VitBlock(Block):
+    """timm's block, which also takes images of several sizes packed into one row of tokens."""
+
+    def forward(self, x_BND: Tensor, packed: tuple[tuple[int, int], ...] = ()) -> Tensor:
+        """Tokens to tokens. With `packed` = ((images, tokens of each), ...) the input is [1, all tokens, D]: norms and
+        linear layers see it whole, attention each size by itself."""
+        shapes = packed or (tuple(x_BND.shape[:2]),)
+        x_BND = x_BND + self._drop(self.drop_path1, self.ls1(self._attend(self.norm1(x_BND), shapes)), shapes)
+        return x_BND + self._drop(self.drop_path2, self.ls2(self.mlp(self.norm2(x_BND))), shapes)
+
+    def _attend(self, x_BND: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
+        heads, lead = self.attn.num_heads, x_BND.shape[:2]
+        parts = self.attn.qkv(x_BND).flatten(0, 1).split([b * n for b, n in shapes])
+        out = []
+        for part, (b, n) in zip(parts, shapes, strict=True):
+            q, k, v = part.view(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+            out.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b * n, -1))
+        return self.attn.proj((out[0] if len(out) == 1 else torch.cat(out)).view(*lead, -1))
+
+    def _drop(self, drop: nn.Module, x_BND: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
+        """Drop paths of whole images, which packed tokens would otherwise share."""
+        if isinstance(drop, nn.Identity) or len(shapes) == 1:
+            return drop(x_BND)
+        parts = x_BND.flatten(0, 1).split([b * n for b, n in shapes])
+        dropped = [drop(p.view(b, n, -1)).flatten(0, 1) for p, (b, n) in zip(parts, shapes, strict=True)]
+        return torch.cat(dropped).view_as(x_BND)
+
+
 class Vit(VisionTransformer):
     """timm's `vit_base_patch14_dinov2` (at `dims`) with DINOv2's mask token."""
+
+    checkpoint_blocks = False
+    """Forget the blocks' activations and compute them again in the backward pass: less memory, a third more work."""
 
     def __init__(self, dims: VitDims, drop_path: float = 0.0) -> None:
         super().__init__(
@@ -58,6 +90,7 @@ class Vit(VisionTransformer):
             drop_path_rate=drop_path,
             dynamic_img_size=True,
             num_classes=0,
+            block_fn=VitBlock,
         )
         self.mask_token = nn.Parameter(torch.zeros(1, dims.dim))
 
@@ -66,14 +99,37 @@ class Vit(VisionTransformer):
 
         `masks_BN` (bool, row-major patches) puts the mask token in place of patches, before positions are added.
         """
+        return self._split(self.norm(self._through_blocks(self._embed(x_BCHW, masks_BN))), x_BCHW)
+
+    def forward_packed(self, views: Sequence[Tensor], masks: Sequence[Tensor | None]) -> list[tuple[Tensor, Tensor]]:
+        """What `forward` gives for each of several batches of images of different sizes, in one pass."""
+        tokens = [self._embed(x_BCHW, masks_BN) for x_BCHW, masks_BN in zip(views, masks, strict=True)]
+        shapes = tuple(tuple(t.shape[:2]) for t in tokens)
+        x_1ND = self.norm(self._through_blocks(torch.cat([t.flatten(0, 1) for t in tokens])[None], shapes))
+        parts = x_1ND[0].split([b * n for b, n in shapes])
+        return [
+            self._split(part.view(*shape, -1), x_BCHW) for part, shape, x_BCHW in zip(parts, shapes, views, strict=True)
+        ]
+
+    def _embed(self, x_BCHW: Tensor, masks_BN: Tensor | None) -> Tensor:
         x_BHWD = self.patch_embed(x_BCHW)
         B, H, W, D = x_BHWD.shape
         x_BND = x_BHWD.reshape(B, H * W, D)
         if masks_BN is not None:
             x_BND = torch.where(masks_BN[..., None], self.mask_token.to(x_BND.dtype), x_BND)
-        x = torch.cat([self.cls_token.expand(B, -1, -1), x_BND], 1) + self.positions(H, W)
-        x = self.norm(self.blocks(x))
-        return x[:, 0], x[:, 1:].reshape(B, H, W, D)
+        return torch.cat([self.cls_token.expand(B, -1, -1), x_BND], 1) + self.positions(H, W)
+
+    def _through_blocks(self, x_BND: Tensor, packed: tuple[tuple[int, int], ...] = ()) -> Tensor:
+        for block in self.blocks:
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                x_BND = checkpoint(block, x_BND, packed, use_reentrant=False)
+            else:
+                x_BND = block(x_BND, packed)
+        return x_BND
+
+    def _split(self, x_BND: Tensor, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        B, H, W = len(x_BND), *(side // self.patch_embed.patch_size[0] for side in x_BCHW.shape[2:])
+        return x_BND[:, 0], x_BND[:, 1:].reshape(B, H, W, -1)
 
     def positions(self, height: int, width: int) -> Tensor:
         """Position embeddings [1, 1 + H * W, D], resampled as DINOv2 and transformers do: bicubic, no antialias."""
@@ -103,7 +159,11 @@ class DinoHead(nn.Module):
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """Prototype logits [N, K]."""
-        return self.last_layer(F.normalize(self.mlp(x_ND), dim=-1, eps=1e-12))
+        return self.last_layer(self.bottleneck(x_ND))
+
+    def bottleneck(self, x_ND: Tensor) -> Tensor:
+        """Unit vectors [N, bottleneck] whose products with the prototypes are the logits, in float32."""
+        return F.normalize(self.mlp(x_ND).float(), dim=-1, eps=1e-12)
 
 
 class Prototypes(nn.Module):
@@ -116,7 +176,11 @@ class Prototypes(nn.Module):
         nn.init.uniform_(self.weight_v, -1 / math.sqrt(dim), 1 / math.sqrt(dim))
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        return F.linear(x_ND, self.weight_g * F.normalize(self.weight_v, dim=1))
+        return F.linear(x_ND, self.weight())
+
+    def weight(self) -> Tensor:
+        """The prototypes [K, D]."""
+        return self.weight_g * F.normalize(self.weight_v, dim=1)
 
 
 # ---- transformers' key names -------------------------------------------------------------------------------------

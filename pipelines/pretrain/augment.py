@@ -61,6 +61,31 @@ def crop(image_HW: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
     return view[0, 0].round_().clamp_(0, 255).to(torch.uint8)
 
 
+def crop_together(images_BHW: Tensor, boxes_VB4: Tensor, side: int) -> Tensor:
+    """`crop` of V boxes of each of B images in a few large operations, for a GPU: uint8 [V * B, side, side].
+
+    A resize is a matrix product from either side, so boxes of any size go together; images may be padded.
+    """
+    V = len(boxes_VB4)
+    B, H, W = images_BHW.shape
+    top, left, height, width = boxes_VB4.to(torch.float32).flatten(0, 1).unbind(-1)
+    rows_NsH, columns_NsW = _resize_matrix(top, height, side, H), _resize_matrix(left, width, side, W)
+    images_NHW = images_BHW.to(torch.float32).expand(V, B, H, W).reshape(V * B, H, W)
+    return (rows_NsH @ images_NHW @ columns_NsW.mT).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _resize_matrix(first_N: Tensor, length_N: Tensor, side: int, size: int) -> Tensor:
+    """[N, side, size]: weights by which `side` pixels are made of those from `first` on, as `F.interpolate` has them:
+    a triangle as wide as the pixels are far apart, never narrower than one pixel, and cut off at the box."""
+    scale_N1 = (length_N / side)[:, None]
+    centre_Ns = (torch.arange(side, device=first_N.device) + 0.5) * scale_N1
+    place_NS = torch.arange(size, device=first_N.device) + 0.5 - first_N[:, None]
+    weights = 1 - (place_NS[:, None] - centre_Ns[..., None]).abs() / scale_N1.clamp(min=1)[..., None]
+    inside_NS = (place_NS > 0) & (place_NS < length_N[:, None])
+    weights = weights.clamp_(min=0) * inside_NS[:, None]
+    return weights / weights.sum(-1, keepdim=True)
+
+
 def draw_tone(rng: np.random.Generator, photometry: Photometry, blur: float, side: int) -> Tone:
     """A random grey-value change for a view of `side` pixels; `blur` is the probability of blurring."""
     jittered, blurred = rng.random() < photometry.jitter, rng.random() < blur
@@ -72,25 +97,39 @@ def draw_tone(rng: np.random.Generator, photometry: Photometry, blur: float, sid
     return Tone(tone.brightness, tone.contrast, tone.gamma, sigma if blurred else 0.0)
 
 
-def apply_tones(views_N1HW: Tensor, tones: Sequence[Tone]) -> Tensor:
+@dataclass(frozen=True)
+class Tones:
+    """The tones of N views as tensors, so that they can go to the device ahead of time."""
+
+    values_N4: Tensor
+    """float32: brightness, contrast, gamma, sigma."""
+    blurred: Tensor
+    """int64: views whose sigma is not 0."""
+    radius: int
+    """Of the widest blur, in pixels."""
+
+    @classmethod
+    def of(cls, tones: Sequence[Tone]) -> Tones:
+        values = torch.tensor([(t.brightness, t.contrast, t.gamma, t.sigma) for t in tones], dtype=torch.float32)
+        radius = max(1, math.ceil(3 * max(t.sigma for t in tones)))
+        return cls(values, values[:, 3].nonzero()[:, 0], radius)
+
+
+def apply_tones(views_N1HW: Tensor, tones: Tones) -> Tensor:
     """Grey values in 0..1, float32 [N, 1, H, W], of uint8 views, each under its own tone; on the views' device."""
-    brightness, contrast, gamma, sigma = (
-        torch.tensor([getattr(t, name) for t in tones], dtype=torch.float32).view(-1, 1, 1, 1).to(views_N1HW.device)
-        for name in ("brightness", "contrast", "gamma", "sigma")
-    )
+    brightness, contrast, gamma, sigma = tones.values_N4[:, :, None, None, None].unbind(1)
     x = (views_N1HW.to(torch.float32) / 255 * brightness).clamp(0, 1)
     mean = x.mean((2, 3), keepdim=True)
     x = ((x - mean) * contrast + mean).clamp(0, 1).pow(gamma)
-    blurred = [i for i, tone in enumerate(tones) if tone.sigma > 0]
-    if blurred:
-        x[blurred] = _blur(x[blurred], sigma[blurred])
+    if len(tones.blurred):
+        x.index_copy_(0, tones.blurred, _blur(x[tones.blurred], sigma[tones.blurred], tones.radius))
     return x
 
 
-def _blur(x_N1HW: Tensor, sigma_N111: Tensor) -> Tensor:
+def _blur(x_N1HW: Tensor, sigma_N111: Tensor, radius: int) -> Tensor:
     """Gaussian blur with a sigma per image: one depthwise convolution down, one across, edges repeated."""
     N, _, H, W = x_N1HW.shape
-    radius = min(max(1, math.ceil(3 * float(sigma_N111.max()))), min(H, W) - 1)
+    radius = min(radius, min(H, W) - 1)
     offsets = torch.arange(-radius, radius + 1, device=x_N1HW.device, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma_N111.view(N, 1)) ** 2)
     kernel = kernel / kernel.sum(1, keepdim=True)

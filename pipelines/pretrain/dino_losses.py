@@ -1,4 +1,4 @@
-"""DINO, iBOT and KoLeo losses (arXiv 2304.07193), and the two ways of balancing the teacher's prototypes."""
+"""Parts of DINOv2's losses (arXiv 2304.07193): KoLeo, and the two ways of balancing the teacher's prototypes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.pretrain.prototypes import LOGITS
 from pipelines.pretrain.ranks import all_max, all_sum, gather
 
 SINKHORN_ITERATIONS = 3
 
 
-def dino_loss(student_VBK: Tensor, teacher_TBK: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy over every pair of a teacher view and another student view.
+def match_views(student: int, teacher: int, device: torch.device) -> Tensor:
+    """float32 [V, T]: 1 where a student view learns from a teacher view, that is from every other than itself.
 
-    `student_VBK` are logits of all V views, the T global ones first and in the teacher's order; `teacher_TBK` are
-    probabilities.
+    The T global views come first among the student's V, in the teacher's order.
     """
-    log_p_VBK = F.log_softmax(student_VBK.float() / temperature, dim=-1)
-    pairs_TV = -torch.einsum("tbk,vbk->tv", teacher_TBK, log_p_VBK)
-    T, V = pairs_TV.shape
-    other_TV = 1 - torch.eye(T, V, device=pairs_TV.device, dtype=pairs_TV.dtype)
-    return (pairs_TV * other_TV).sum() / (other_TV.sum() * student_VBK.shape[1])
-
-
-def ibot_loss(student_MK: Tensor, teacher_MK: Tensor, weight_M: Tensor, views: int, temperature: float) -> Tensor:
-    """Cross-entropy on the M masked patches: mean over the masks of a view, then over all `views`, masked or not.
-
-    `weight_M` is 1 / (masked patches of the own view); `teacher_MK` are probabilities.
-    """
-    log_p_MK = F.log_softmax(student_MK.float() / temperature, dim=-1)
-    return -((teacher_MK * log_p_MK).sum(-1) * weight_M).sum() / views
+    return 1 - torch.eye(student, teacher, device=device)
 
 
 def koleo_loss(x_ND: Tensor, eps: float = 1e-8) -> Tensor:
@@ -60,12 +47,11 @@ class Centre(nn.Module):
         self.register_buffer("count", torch.zeros(()), persistent=False)
 
     @torch.no_grad()
-    def probabilities(self, logits_NK: Tensor, temperature: float) -> Tensor:
-        """Teacher probabilities [N, K] in float32; the logits are remembered for `update`."""
-        logits_NK = logits_NK.float()
-        self.total += logits_NK.sum(0)
-        self.count += len(logits_NK)
-        return F.softmax((logits_NK - self.value) / temperature, dim=-1)
+    def shift(self, features_ND: Tensor, prototypes_KD: Tensor, temperature: float) -> Tensor:
+        """What `Assignments` adds to the logits, [K]; the sum of the logits is remembered for `update`."""
+        self.total += prototypes_KD.float() @ features_ND.float().sum(0)
+        self.count += len(features_ND)
+        return -self.value / temperature
 
     @torch.no_grad()
     def update(self) -> None:
@@ -78,18 +64,29 @@ class Centre(nn.Module):
 
 
 @torch.no_grad()
-def sinkhorn(logits_NK: Tensor, temperature: float) -> Tensor:
-    """Sinkhorn-Knopp (arXiv 2006.09882): probabilities [N, K] whose prototypes are used equally over all ranks."""
-    logits_NK = logits_NK.float()
-    # A common shift keeps exp finite and cancels in the balance.
-    largest = all_max(logits_NK.max() if len(logits_NK) else logits_NK.new_tensor(-torch.inf))
-    q_NK = torch.exp((logits_NK - largest) / temperature)
-    rows = all_sum(torch.tensor(float(len(q_NK)), device=q_NK.device))
-    q_NK /= all_sum(q_NK.sum())
-    for _ in range(SINKHORN_ITERATIONS):
-        q_NK /= all_sum(q_NK.sum(0)).clamp(min=1e-30) * q_NK.shape[1]
-        q_NK /= q_NK.sum(1, keepdim=True).clamp(min=1e-30) * rows
-    return q_NK * rows
+def sinkhorn_shift(features_ND: Tensor, prototypes_KD: Tensor, temperature: float, logits: int = LOGITS) -> Tensor:
+    """Sinkhorn-Knopp (arXiv 2006.09882) over the rows of all ranks, as what `Assignments` adds to the logits, [K].
+
+    Rows are normalised last, so that the balanced matrix is a softmax with the logarithms of the columns' factors
+    added. Only these K numbers are kept between iterations; logits are computed anew, a piece at a time.
+    """
+    pieces = features_ND.split(max(1, logits // len(prototypes_KD)))
+
+    def scaled(piece_nD: Tensor) -> Tensor:
+        return (piece_nD @ prototypes_KD.T).float() / temperature
+
+    sums_K = torch.full_like(prototypes_KD[:, 0], -torch.inf, dtype=torch.float32)
+    for piece in pieces:
+        sums_K = torch.logaddexp(sums_K, scaled(piece).logsumexp(0))
+    largest_K = all_max(sums_K.clone())
+    shift_K = -(largest_K + all_sum((sums_K - largest_K).exp()).log())
+    for _ in range(SINKHORN_ITERATIONS - 1):
+        used_K = torch.zeros_like(shift_K)
+        for piece in pieces:
+            used_K += F.softmax(scaled(piece) + shift_K, dim=-1).sum(0)
+        shift_K = shift_K - all_sum(used_K).clamp(min=1e-30).log()
+        shift_K = shift_K - shift_K.mean()  # a common shift changes nothing, and keeps the numbers small
+    return shift_K
 
 
 def entropy(p_NK: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,53 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipelines.encoders import prepare
 from pipelines.encoders.export import write_rad_dino
 from pipelines.encoders.vit import DinoHead, Vit, VitDims
 from pipelines.pretrain import dino_losses as losses
-from pipelines.pretrain.images import Images
+from pipelines.pretrain.flops import forward_flops
+from pipelines.pretrain.images import Drawn, Images, dino_kinds
 from pipelines.pretrain.masks import block_mask, mask_counts
 from pipelines.pretrain.optim import cosine
+from pipelines.pretrain.prototypes import Assignments, prototype_loss, value_and_gradient
 from pipelines.pretrain.ranks import all_mean
 from pipelines.pretrain.recipe import Dino
 from pipelines.pretrain.sampler import DROPOUT, MASKS, Batch, generator, torch_seed
+from pipelines.pretrain.speed import Speed
 from pipelines.pretrain.task import autocast
 
 
+@dataclass(frozen=True)
+class Micro:
+    """What goes through the models at once: B samples of a rank."""
+
+    drawn: Drawn
+    masks_BN: Tensor
+    """bool [2 * B, N] of the global views, view by view."""
+    masked_M: Tensor
+    """int64: where `masks_BN`, flattened, is true. Counted here, so that the GPU need not be asked and waited for."""
+    weight_M: Tensor
+    """float32: 1 / (masked patches of the own view)."""
+
+    @property
+    def samples(self) -> int:
+        return len(self.masks_BN) // 2
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What the student of one micro-batch is to match."""
+
+    cls: Assignments
+    patch: Assignments
+
+
 class DinoTask:
-    """DINO on CLS tokens, iBOT on masked patches, KoLeo on the student's CLS tokens of the global views."""
+    """DINO on CLS tokens, iBOT on masked patches, KoLeo on the student's CLS tokens of the global views.
+
+    How a rank's share is cut into micro-batches changes no statistics: prototypes are balanced over all of them, and
+    KoLeo looks for neighbours among all samples of all ranks.
+    """
 
     def __init__(
         self,
@@ -36,9 +71,10 @@ class DinoTask:
         steps: int,
         micro: int,
         precision: str,
+        speed: Speed,
     ) -> None:
         self.name, self.dims, self.images, self.settings = name, dims, images, settings
-        self.steps, self.micro, self.precision = steps, micro, precision
+        self.steps, self.micro, self.precision, self.speed = steps, micro, precision, speed
         device = images.device
         self.fresh_head = head is None
         self.backbone, self.head = tower.to(device).train(), (head or DinoHead(dims)).to(device).train()
@@ -47,60 +83,51 @@ class DinoTask:
         self.centres = nn.ModuleDict(
             {k: losses.Centre(dims.prototypes, settings.centre_momentum).to(device) for k in ("cls", "patch")}
         )
+        self.kinds = dino_kinds(settings)
+        self.backbone.checkpoint_blocks = speed.checkpoint
+        speed.compile_blocks(self.backbone.blocks, self.teacher["backbone"].blocks)
+        self.piece = speed.compiled(value_and_gradient)
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """See Task."""
-        share = batch.last - batch.first
-        totals: dict[str, Tensor] = {}
-        for micro, first in enumerate(range(batch.first, batch.last, self.micro)):
-            places = np.arange(first, min(first + self.micro, batch.last))
-            torch.manual_seed(torch_seed(self.images.seed, DROPOUT, batch.step, micro, batch.first))
-            values = self._forward(batch, places)
-            weight = len(places) / share
-            (values["loss"] * weight).backward()
-            for key, value in values.items():
-                totals[key] = totals.get(key, 0.0) + value.detach() * weight
-        stacked = all_mean(torch.stack(list(totals.values())))
-        return dict(zip(totals, stacked.unbind(), strict=True))
-
-    def _forward(self, batch: Batch, places: np.ndarray) -> dict[str, Tensor]:
-        """Loss terms of one micro-batch of B samples."""
-        B, settings = len(places), self.settings
-        globals_, locals_ = self.images.multi_crop(batch, places, settings)
-        masks = self._masks(batch, places).to(globals_.device)
-        temperature = self.temperature(batch.step)
-        with autocast(globals_.device, self.precision):
-            with torch.no_grad():
-                t_cls, t_patches = self.teacher["backbone"](globals_)
-                t_logits = self.teacher["head"](torch.cat([t_cls, t_patches.flatten(1, 2)[masks]]))
-            cls, patches = self.backbone(globals_, masks)
-            local_cls, _ = self.backbone(locals_)
-            masked = patches.flatten(1, 2)[masks]
-            logits = self.head(torch.cat([cls, local_cls, masked]))
-        views, M = 2 + settings.locals, len(masked)
-        p_cls = self._balance("cls", t_logits[: 2 * B], temperature)
-        p_patch = self._balance("patch", t_logits[2 * B :], temperature)
-        s_views, s_masked = logits.split([views * B, M])
-        weight_M = (1.0 / masks.sum(1).clamp(min=1)).repeat_interleave(masks.sum(1))
-        terms = {
-            "dino": losses.dino_loss(s_views.view(views, B, -1), p_cls.view(2, B, -1), settings.student_temperature),
-            "ibot": losses.ibot_loss(s_masked, p_patch, weight_M, 2 * B, settings.student_temperature),
-            "koleo": sum(losses.koleo_loss(view) for view in cls.chunk(2)),
-        }
-        loss = (
-            settings.dino_weight * terms["dino"]
-            + settings.ibot_weight * terms["ibot"]
-            + settings.koleo_weight * terms["koleo"]
+    def flops(self) -> float:
+        """Floating-point operations of a step for one sample: student forward and backward, teacher forward."""
+        settings = self.settings
+        big, small = (
+            forward_flops(self.backbone, torch.zeros(1, 3, side, side, device="meta"))
+            for side in (settings.global_side, settings.local_side)
         )
-        return {"loss": loss, **terms, "teacher_entropy": losses.entropy(p_cls)}
+        row = forward_flops(self.head, torch.zeros(1, self.dims.dim, device="meta"))
+        patches = (settings.global_side // self.dims.patch) ** 2
+        masked = 2 * settings.mask_probability * sum(settings.mask_ratio) / 2 * patches
+        student = 2 * big + settings.locals * small + (2 + settings.locals + masked) * row
+        return 3 * student + 2 * big + (2 + masked) * row
 
-    def _masks(self, batch: Batch, places: np.ndarray) -> Tensor:
-        """bool [2 * B, N], view by view. Counts are dealt over the global batch, so ranks change nothing."""
-        side = self.settings.global_side // self.dims.patch
-        rng = generator(self.images.seed, MASKS, batch.step)
+    def prepare(self, batch: Batch) -> list[Micro]:
+        """See Task."""
         counts = mask_counts(
-            rng, 2 * len(batch.rows_B), side * side, self.settings.mask_probability, self.settings.mask_ratio
-        ).reshape(2, -1)
+            generator(self.images.seed, MASKS, batch.step),
+            2 * len(batch.rows_B),
+            (self.settings.global_side // self.dims.patch) ** 2,
+            self.settings.mask_probability,
+            self.settings.mask_ratio,
+        ).reshape(2, -1)  # dealt over the global batch, so ranks change nothing
+        micros = []
+        for first in range(batch.first, batch.last, self.micro):
+            places = np.arange(first, min(first + self.micro, batch.last))
+            masks_BN = self._masks(batch, places, counts)
+            masked_B = masks_BN.sum(1)
+            micros.append(
+                Micro(
+                    self.images.draw(batch, places, self.kinds, min_max=True),
+                    masks_BN,
+                    masks_BN.flatten().nonzero()[:, 0],
+                    (1.0 / masked_B.clamp(min=1)).repeat_interleave(masked_B),
+                )
+            )
+        return micros
+
+    def _masks(self, batch: Batch, places: np.ndarray, counts: np.ndarray) -> Tensor:
+        """bool [2 * B, N], view by view."""
+        side = self.settings.global_side // self.dims.patch
         masks = [
             block_mask(generator(self.images.seed, MASKS, batch.step, v, p), side, side, int(counts[v, p])).ravel()
             for v in range(2)
@@ -108,10 +135,119 @@ class DinoTask:
         ]
         return torch.from_numpy(np.stack(masks))
 
-    def _balance(self, kind: str, logits: Tensor, temperature: float) -> Tensor:
+    def step(self, batch: Batch, inputs: list[Micro]) -> dict[str, Tensor]:
+        """See Task. The teacher sees all micro-batches first. With several, so does the student, without a graph, for
+        the gradient of KoLeo by its CLS tokens, which each micro-batch then carries on (arXiv 2101.06983)."""
+        share = batch.last - batch.first
+        views = [[prepare.normalise_rad_dino(v) for v in self.images.render(micro.drawn)] for micro in inputs]
+        teachers = self._teach(inputs, views, self.temperature(batch.step))
+        koleo, pulls = None, [None] * len(inputs)
+        if len(inputs) > 1:
+            koleo, pulls = self._pull_apart(batch, inputs, views)
+        totals: dict[str, Tensor] = {}
+        for number, micro in enumerate(inputs):
+            self._seed_dropout(batch, number)
+            values = self._forward(micro, views[number], teachers[number], pulls[number], share)
+            values["loss"].backward()
+            for key, value in values.items():
+                totals[key] = totals.get(key, 0.0) + value.detach()
+        if koleo is not None:
+            totals["loss"] += self.settings.koleo_weight * (koleo - totals["koleo"])
+            totals["koleo"] = koleo
+        stacked = all_mean(torch.stack(list(totals.values())))
+        return dict(zip(totals, stacked.unbind(), strict=True))
+
+    def _seed_dropout(self, batch: Batch, number: int) -> None:
+        torch.manual_seed(torch_seed(self.images.seed, DROPOUT, batch.step, number, batch.first))
+
+    @torch.no_grad()
+    def _teach(self, inputs: Sequence[Micro], views: list[list[Tensor]], temperature: float) -> list[Teacher]:
+        """The teacher's assignments for each micro-batch, balanced over all."""
+        cls, patches = [], []
+        for micro, (globals_, _) in zip(inputs, views, strict=True):
+            with autocast(globals_.device, self.precision):
+                cls_BD, patches_BHWD = self.teacher["backbone"](globals_)
+                masked_MD = patches_BHWD.flatten(0, 2).index_select(0, micro.masked_M)
+                features = self.teacher["head"].bottleneck(torch.cat([cls_BD, masked_MD])).to(self._products)
+            cls.append(features[: len(cls_BD)])
+            patches.append(features[len(cls_BD) :])
+        prototypes_KD = self.teacher["head"].last_layer.weight().to(self._products)
+        shifts = [
+            self._balance(kind, torch.cat(features), prototypes_KD, temperature)
+            for kind, features in (("cls", cls), ("patch", patches))
+        ]
+        return [
+            Teacher(
+                Assignments(c.view(2, len(c) // 2, -1), prototypes_KD, shifts[0], temperature),
+                Assignments(p[None], prototypes_KD, shifts[1], temperature),
+            )
+            for c, p in zip(cls, patches, strict=True)
+        ]
+
+    @property
+    def _products(self) -> torch.dtype:
+        """Type of the products with the prototypes."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def _balance(self, kind: str, features_ND: Tensor, prototypes_KD: Tensor, temperature: float) -> Tensor:
         if self.settings.centring == "sinkhorn":
-            return losses.sinkhorn(logits, temperature)
-        return self.centres[kind].probabilities(logits, temperature)
+            return losses.sinkhorn_shift(features_ND, prototypes_KD, temperature)
+        return self.centres[kind].shift(features_ND, prototypes_KD, temperature)
+
+    def _pull_apart(
+        self, batch: Batch, inputs: Sequence[Micro], views: list[list[Tensor]]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """KoLeo of the share, and its gradient by the CLS tokens of each micro-batch."""
+        cls = []
+        for number, (micro, (globals_, _)) in enumerate(zip(inputs, views, strict=True)):
+            self._seed_dropout(batch, number)
+            with torch.no_grad(), autocast(globals_.device, self.precision):
+                cls.append(self.backbone(globals_, micro.masks_BN)[0].float().view(2, micro.samples, -1))
+        leaf_VBD = torch.cat(cls, 1).requires_grad_()
+        koleo = sum(losses.koleo_loss(view) for view in leaf_VBD)
+        (gradient_VBD,) = torch.autograd.grad(koleo, leaf_VBD)
+        return koleo.detach(), list(gradient_VBD.split([micro.samples for micro in inputs], 1))
+
+    def _forward(
+        self, micro: Micro, views: list[Tensor], teacher: Teacher, pull_VBD: Tensor | None, share: int
+    ) -> dict[str, Tensor]:
+        """Loss terms of a micro-batch, as its part of those of the rank's `share` samples."""
+        settings, B = self.settings, micro.samples
+        V = 2 + settings.locals
+        with autocast(views[0].device, self.precision):
+            (cls_BD, patches_BHWD), (local_BD, _) = self._student(views, micro.masks_BN)
+            masked_MD = patches_BHWD.flatten(0, 2).index_select(0, micro.masked_M)
+            features = self.head.bottleneck(torch.cat([cls_BD, local_BD, masked_MD]))
+        prototypes_KD = self.head.last_layer.weight()
+        pairs_VT = losses.match_views(V, 2, features.device)
+        weight_B = features.new_full((B,), 1.0 / ((2 * V - 2) * share))
+        one = features.new_ones(1, 1)
+        temperature, piece = settings.student_temperature, self.piece
+        cls_VBD = features[: V * B].view(V, B, -1)
+        patch_1MD = features[V * B :][None]
+        terms = {
+            "dino": prototype_loss(cls_VBD, prototypes_KD, teacher.cls, pairs_VT, weight_B, temperature, piece=piece),
+            "ibot": prototype_loss(
+                patch_1MD, prototypes_KD, teacher.patch, one, micro.weight_M / (2 * share), temperature, piece=piece
+            ),
+        }
+        cls_VBD = cls_BD.float().view(2, B, -1)
+        if pull_VBD is None:
+            terms["koleo"] = sum(losses.koleo_loss(view) for view in cls_VBD)
+        else:
+            terms["koleo"] = (cls_VBD * pull_VBD).sum()  # of its gradient only; `step` reports the value
+        loss = (
+            settings.dino_weight * terms["dino"]
+            + settings.ibot_weight * terms["ibot"]
+            + settings.koleo_weight * terms["koleo"]
+        )
+        entropy = losses.entropy(teacher.cls.probabilities(0, B)) * (B / share)
+        return {"loss": loss, **terms, "teacher_entropy": entropy}
+
+    def _student(self, views: list[Tensor], masks_BN: Tensor) -> list[tuple[Tensor, Tensor]]:
+        if self.speed.packed:
+            return self.backbone.forward_packed(views, [masks_BN, None])
+        return [self.backbone(views[0], masks_BN), self.backbone(views[1])]
 
     def temperature(self, step: int) -> float:
         """Of the teacher: linear, then flat."""

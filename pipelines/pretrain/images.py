@@ -1,4 +1,7 @@
-"""Samples of a cohort as augmented views: each depends on the seed and its place in the stream alone."""
+"""Samples of a cohort as augmented views: each depends on the seed and its place in the stream alone.
+
+`draw` reads and decides, on the CPU and ahead of time; `render` makes the views, on the device.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,57 @@ from torch import Tensor
 from pipelines.cohort import Cohort
 from pipelines.encoders import prepare
 from pipelines.pretrain import augment
-from pipelines.pretrain.recipe import Dino, Unicl
+from pipelines.pretrain.recipe import Dino, Photometry, Unicl
 from pipelines.pretrain.sampler import VIEWS, Batch, generator
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How views of one kind are cut."""
+
+    count: int
+    side: int
+    scale: tuple[float, float]
+    photometry: Photometry
+    blur: tuple[float, ...]
+    """Probability for each of the `count` views."""
+    stretched: bool
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Views of one kind of B samples, view by view, V * B in all."""
+
+    side: int
+    boxes_VB4: Tensor
+    """int32: top, left, height, width."""
+    tones: augment.Tones
+    views_NHW: Tensor | None
+    """uint8; None when they are to be cut on the device."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Views as drawn, to be rendered."""
+
+    images_BHW: Tensor | None
+    """uint8 images, padded to one size; None when the views are cut already."""
+    cuts: list[Cut]
+
+
+def dino_kinds(settings: Dino) -> list[Kind]:
+    """Two global views and the local ones."""
+    photometry, blur = settings.photometry, settings.photometry.blur
+    return [
+        Kind(2, settings.global_side, settings.global_scale, photometry, blur[:2], False),
+        Kind(settings.locals, settings.local_side, settings.local_scale, photometry, blur[2:] * settings.locals, False),
+    ]
+
+
+def unicl_kinds(settings: Unicl) -> list[Kind]:
+    """One view, stretched to a square."""
+    photometry = settings.photometry
+    return [Kind(1, settings.side, settings.scale, photometry, photometry.blur[:1], True)]
 
 
 @dataclass(frozen=True)
@@ -24,37 +76,60 @@ class Images:
     seed: int
     device: torch.device
 
-    def multi_crop(self, batch: Batch, places: Sequence[int], settings: Dino) -> tuple[Tensor, Tensor]:
-        """Global views [2 * B, 3, G, G] and local views [L * B, 3, l, l] of samples, view by view, for RAD-DINO."""
-        big, small = settings.global_side, settings.local_side
-        kinds = [(big, settings.global_scale, b) for b in settings.photometry.blur[:2]]
-        kinds += [(small, settings.local_scale, settings.photometry.blur[2])] * settings.locals
-        views: list[list[Tensor]] = [[] for _ in kinds]
-        tones: list[list[augment.Tone]] = [[] for _ in kinds]
+    def draw(self, batch: Batch, places: Sequence[int], kinds: Sequence[Kind], min_max: bool) -> Drawn:
+        """Read the samples at `places` of a batch and draw their views. `min_max` stretches grey values first.
+
+        A GPU gets whole images and cuts views by itself; on a CPU they are cut here, one by one.
+        """
+        images, boxes, tones = [], [[] for _ in kinds], [[] for _ in kinds]
         for place in places:
             rng = generator(self.seed, VIEWS, batch.positions_B[place])
-            image = torch.from_numpy(prepare.scale_min_max(self._pixels(batch, place)))
-            for v, (side, scale, blur) in enumerate(kinds):
-                views[v].append(augment.crop(image, augment.draw_box(rng, *image.shape, scale, False), side))
-                tones[v].append(augment.draw_tone(rng, settings.photometry, blur, side))
-        globals_, locals_ = self._tone(views[:2], tones[:2]), self._tone(views[2:], tones[2:])
-        return prepare.normalise_rad_dino(globals_), prepare.normalise_rad_dino(locals_)
+            pixels = np.array(self.cohort.image(int(batch.rows_B[place])))  # the store is read-only
+            images.append(torch.from_numpy(prepare.scale_min_max(pixels) if min_max else pixels))
+            for k, kind in enumerate(kinds):
+                draws = [_draw(rng, images[-1].shape, kind, blur) for blur in kind.blur]
+                boxes[k].append([box for box, _ in draws])
+                tones[k].append([tone for _, tone in draws])
+        whole = self.device.type == "cuda"
+        cuts = []
+        for kind, boxes_, tones_ in zip(kinds, boxes, tones, strict=True):
+            views = (
+                None
+                if whole
+                else torch.stack(
+                    [
+                        augment.crop(image, b[v], kind.side)
+                        for v in range(kind.count)
+                        for image, b in zip(images, boxes_, strict=True)
+                    ]
+                )
+            )
+            boxes_VB4 = torch.tensor(boxes_, dtype=torch.int32).transpose(0, 1).contiguous()
+            packed = augment.Tones.of([t[v] for v in range(kind.count) for t in tones_])
+            cuts.append(Cut(kind.side, boxes_VB4, packed, views))
+        return Drawn(_pad(images) if whole else None, cuts)
 
-    def single(self, batch: Batch, places: Sequence[int], settings: Unicl) -> Tensor:
-        """One view [B, 3, S, S] of each sample, stretched to a square, for MI2."""
-        views, tones = [], []
-        for place in places:
-            rng = generator(self.seed, VIEWS, batch.positions_B[place])
-            image = torch.from_numpy(self._pixels(batch, place))
-            box = augment.draw_box(rng, *image.shape, settings.scale, True)
-            views.append(augment.crop(image, box, settings.side))
-            tones.append(augment.draw_tone(rng, settings.photometry, settings.photometry.blur[0], settings.side))
-        return prepare.normalise_imagenet(self._tone([views], [tones]))
+    def render(self, drawn: Drawn) -> list[Tensor]:
+        """Views of each kind, grey in 0..1, float32 [V * B, 1, side, side], view by view; `drawn` is on the device."""
+        views = []
+        for cut in drawn.cuts:
+            cut_NHW = cut.views_NHW
+            if cut_NHW is None:
+                cut_NHW = augment.crop_together(drawn.images_BHW, cut.boxes_VB4, cut.side)
+            views.append(augment.apply_tones(cut_NHW[:, None], cut.tones))
+        return views
 
-    def _pixels(self, batch: Batch, place: int) -> np.ndarray:
-        return np.array(self.cohort.image(int(batch.rows_B[place])))  # the store is read-only
 
-    def _tone(self, views: list[list[Tensor]], tones: list[list[augment.Tone]]) -> Tensor:
-        """uint8 views to the device, as bytes, and there under their tones."""
-        stacked = torch.stack([view for group in views for view in group])[:, None].to(self.device, non_blocking=True)
-        return augment.apply_tones(stacked, [tone for group in tones for tone in group])
+def _draw(
+    rng: np.random.Generator, shape: Sequence[int], kind: Kind, blur: float
+) -> tuple[tuple[int, int, int, int], augment.Tone]:
+    box = augment.draw_box(rng, shape[0], shape[1], kind.scale, kind.stretched)
+    return box, augment.draw_tone(rng, kind.photometry, blur, kind.side)
+
+
+def _pad(images: Sequence[Tensor]) -> Tensor:
+    """uint8 [B, H, W] with zeros below and to the right."""
+    padded = torch.zeros(len(images), *(max(i.shape[d] for i in images) for d in (0, 1)), dtype=torch.uint8)
+    for place, image in zip(padded, images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = image
+    return padded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,9 @@ from torch import Tensor
 
 from pipelines.contract import Retry, RunFolder, Stopped
 from pipelines.pretrain.checkpoint import Checkpoints
+from pipelines.pretrain.meter import Meter
 from pipelines.pretrain.optim import build_optimiser, clip_gradients, cosine, learning_rate, set_schedule
+from pipelines.pretrain.prefetch import Prefetch
 from pipelines.pretrain.ranks import Ranks, average_gradients
 from pipelines.pretrain.recipe import Optimiser
 from pipelines.pretrain.sampler import Sampler
@@ -32,6 +33,8 @@ class Plan:
     checkpoint_every: int
     cohort: str
     """Digest: a checkpoint belongs to its data."""
+    fused: bool = False
+    """AdamW in fused kernels, for a GPU."""
 
 
 def train(
@@ -48,16 +51,17 @@ def train(
     Raises Stopped, on every rank at the same step and after a checkpoint, when any rank was asked to stop; Retry when
     the loss is no longer a number.
     """
-    optimiser = build_optimiser(task.trainable(), settings)
+    optimiser = build_optimiser(task.trainable(), settings, plan.fused)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     checkpoints = Checkpoints(run)
     done, last = _resume(task, optimiser, checkpoints, plan, ranks, device)
-    clock, clocked = time.monotonic(), done
-    for step in range(done, plan.steps):
+    meter = Meter(task, plan.batch, ranks.world, device, done)
+    inputs_of = Prefetch(lambda step: task.prepare(sampler.batch(step)), done, plan.steps, device)
+    for step, inputs in enumerate(inputs_of, done):
         rate = learning_rate(settings, plan.peak, step, plan.steps)
         decay = cosine(*settings.weight_decay, step, plan.steps)
         set_schedule(optimiser, rate, decay, lambda part, step=step: task.moves(part, step))
-        values = task.step(sampler.batch(step))
+        values = task.step(sampler.batch(step), inputs)
         average_gradients(parameters)
         values["gradient_norm"] = clip_gradients(parameters, settings.clip)
         optimiser.step()
@@ -68,11 +72,7 @@ def train(
         save = stop or done % plan.checkpoint_every == 0 or done == plan.steps
         if save or done % REPORT_EVERY == 0:
             last = _numbers(values, done)
-            now = time.monotonic()
-            run.metric(
-                done, **last, learning_rate=rate, images_per_second=(done - clocked) * plan.batch / (now - clock)
-            )
-            clock, clocked = now, done
+            run.metric(done, **last, learning_rate=rate, **meter.read(done, inputs_of.waited))
         run.progress(done * plan.batch, plan.steps * plan.batch, "image forwards")
         if save:
             checkpoints.save(done, _state(task, optimiser, plan, last))

@@ -30,11 +30,12 @@ def learning_rate(settings: Optimiser, peak: float, step: int, steps: int) -> fl
     return cosine(peak, settings.final_rate, step - warmup, steps - warmup)
 
 
-def build_optimiser(modules: dict[str, nn.Module], settings: Optimiser) -> torch.optim.AdamW:
+def build_optimiser(modules: dict[str, nn.Module], settings: Optimiser, fused: bool = False) -> torch.optim.AdamW:
     """AdamW over the modules' parameters, grouped by learning-rate factor, decay and part.
 
     Each group carries `scale` (factor on the learning rate), `decays` and `part`: `backbone`, `head` or `last_layer`.
     Blocks are counted in a module that has them as `blocks` (a ViT); elsewhere layer-wise decay does nothing.
+    `fused` updates each group by one kernel; it rounds otherwise than the tensor-by-tensor form.
     """
     groups: dict[tuple[float, bool, str], list[nn.Parameter]] = {}
     for part, module in modules.items():
@@ -47,7 +48,8 @@ def build_optimiser(modules: dict[str, nn.Module], settings: Optimiser) -> torch
         [{"params": p, "scale": s, "decays": d, "part": w} for (s, d, w), p in groups.items()],
         lr=settings.learning_rate,
         betas=settings.betas,
-        foreach=True,
+        fused=fused,
+        foreach=not fused,
     )
 
 

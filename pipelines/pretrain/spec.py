@@ -23,7 +23,7 @@ class Spec(Base):
     batch: int = Field(ge=2)
     """Global batch in samples, over all ranks."""
     micro_batch: int | None = Field(None, ge=1)
-    """Samples a rank takes at once; none takes its share of the batch whole. KoLeo and Sinkhorn look at these only."""
+    """Samples a rank takes at once; none takes its share of the batch whole. Changes memory and time, no statistics."""
     supervision: Literal["reports", "labels", "both"] = "both"
     """MI2 only."""
     seed: int = Field(0, ge=0)
@@ -31,5 +31,11 @@ class Spec(Base):
     """None takes the encoder's default."""
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+    """Compile the blocks: a slow start, then a faster run on a GPU."""
+    packed: bool = False
+    """RAD-DINO: global and local views go through the tower together."""
+    checkpoint_activations: bool = False
+    """Compute activations twice instead of keeping them: less memory, more time."""
     checkpoint_every: int = Field(100, ge=1)
     """Optimiser steps between checkpoints; the last two are kept."""

@@ -18,6 +18,7 @@ from pipelines.pretrain.images import Images
 from pipelines.pretrain.ranks import Ranks
 from pipelines.pretrain.recipe import RECIPES, Dino
 from pipelines.pretrain.spec import Spec
+from pipelines.pretrain.speed import Speed
 from pipelines.pretrain.task import Task
 from pipelines.pretrain.unicl_task import UniclTask
 
@@ -79,16 +80,19 @@ def build_task(
     """The objective of the spec's encoder, on the weights of the start folder."""
     settings = RECIPES[spec.encoder].objective
     images = Images(cohort, spec.seed, device)
+    speed = Speed(spec.compile, spec.packed, spec.checkpoint_activations)
     micro = min(spec.micro_batch or spec.batch, spec.batch // ranks.world)
     if isinstance(settings, Dino):
         tower, dims, head = load_rad_dino(folder, settings.drop_path)
         if head is None:
             run.log("The start model has no DINO head; a new one is trained alone first.")
-        return DinoTask(spec.encoder, tower, head, dims, images, settings, steps, micro, spec.precision)
+        return DinoTask(spec.encoder, tower, head, dims, images, settings, steps, micro, spec.precision, speed)
     towers, tokenizer = load_mi2(folder, settings.drop_path)
     _log_truncated(tokenizer, cohort, run)
     places = (ranks.rank, ranks.world)
-    return UniclTask(spec.encoder, towers, tokenizer, images, settings, spec.supervision, places, micro, spec.precision)
+    return UniclTask(
+        spec.encoder, towers, tokenizer, images, settings, spec.supervision, places, micro, spec.precision, speed
+    )
 
 
 def _log_truncated(tokenizer: Tokenizer, cohort: Cohort, run: RunFolder) -> None:

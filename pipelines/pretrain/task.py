@@ -17,8 +17,16 @@ class Task(Protocol):
     name: str
     """Of the encoder."""
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Forward and backward of this rank's share, micro-batch by micro-batch.
+    def flops(self) -> float:
+        """Floating-point operations of a step for one sample, what is computed a second time not counted."""
+        ...
+
+    def prepare(self, batch: Batch) -> Any:
+        """What `step` needs of this rank's share, as CPU tensors. May run ahead, in another thread."""
+        ...
+
+    def step(self, batch: Batch, inputs: Any) -> dict[str, Tensor]:
+        """Forward and backward of this rank's share, micro-batch by micro-batch; `inputs` are on the device.
 
         Leaves in the trainable parameters gradients whose mean over ranks is the gradient of the global batch's loss.
         Returns scalars to report, `loss` among them, already the same on every rank.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,28 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.contract import BadInput
+from pipelines.encoders import prepare
 from pipelines.encoders.export import write_mi2
 from pipelines.encoders.mi2 import Mi2
 from pipelines.encoders.tokens import Tokenizer, label_prompt, normalise_text
-from pipelines.pretrain.images import Images
+from pipelines.pretrain.flops import forward_flops
+from pipelines.pretrain.images import Drawn, Images, unicl_kinds
 from pipelines.pretrain.ranks import all_mean, gather
 from pipelines.pretrain.recipe import Unicl
 from pipelines.pretrain.sampler import DROPOUT, Batch, torch_seed
+from pipelines.pretrain.speed import Speed
 from pipelines.pretrain.task import autocast
 from pipelines.pretrain.unicl_loss import Targets, make_targets, unicl_loss
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A step's images and tokenised texts of this rank in micro-batches, and the targets of the global batch."""
+
+    drawn: list[Drawn]
+    tokens: list[tuple[Tensor, Tensor]]
+    positive_BT: Tensor
+    counted_BT: Tensor
 
 
 class UniclTask:
@@ -36,11 +50,15 @@ class UniclTask:
         ranks: tuple[int, int],
         micro: int,
         precision: str,
+        speed: Speed,
     ) -> None:
         self.name, self.images, self.settings, self.tokenizer = name, images, settings, tokenizer
         self.rank, self.world = ranks
         self.micro, self.precision = micro, precision
         self.towers = towers.to(images.device).train()
+        self.kinds = unicl_kinds(settings)
+        self.towers.checkpoint_blocks(speed.checkpoint)
+        speed.compile_blocks(self.towers.lang_encoder.resblocks, *(s.blocks for s in self.towers.image_encoder.stages))
         cohort = images.cohort
         labels = cohort.label_names() if supervision != "reports" else []
         if supervision == "labels" and not labels:
@@ -56,61 +74,62 @@ class UniclTask:
         reports = [normalise_text(text) if text else None for text in texts]
         return make_targets(reports, self.labels[batch.rows_B], self.prompts)
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def flops(self) -> float:
+        """Floating-point operations of a step for one sample with a full-length report; texts of labels are few."""
+        side, context = self.settings.side, self.towers.dims.context
+        image = forward_flops(self.towers.image_encoder, torch.zeros(1, 3, side, side, device="meta"))
+        if not self.with_reports:
+            return 3 * image
+        ids = torch.zeros(1, context, dtype=torch.int64, device="meta")
+        return 3 * (image + forward_flops(self.towers.lang_encoder, ids, ids.bool()))
+
+    def prepare(self, batch: Batch) -> Inputs:
+        """See Task. Every rank takes equally many texts; the last ranks repeat the last text, which `_loss` drops."""
+        targets = self.targets(batch)
+        images = np.arange(batch.first, batch.last)
+        share, last = math.ceil(len(targets.texts) / self.world), len(targets.texts) - 1
+        texts = [targets.texts[min(i, last)] for i in range(self.rank * share, (self.rank + 1) * share)]
+        step = len(texts) if self.micro >= len(images) else self.micro
+        return Inputs(
+            [
+                self.images.draw(batch, images[i : i + self.micro], self.kinds, min_max=False)
+                for i in range(0, len(images), self.micro)
+            ],
+            [self.tokenizer(texts[i : i + step]) for i in range(0, len(texts), step)],
+            torch.from_numpy(targets.positive_BT),
+            torch.from_numpy(targets.counted_BT),
+        )
+
+    def step(self, batch: Batch, inputs: Inputs) -> dict[str, Tensor]:
         """See Task. Several micro-batches go by cached gradients (arXiv 2101.06983): features of all first, without
         a graph, then the loss, then each micro-batch again with the gradient of its features."""
-        targets = self.targets(batch)
-        chunks = self._chunks(batch, targets)
-        cached = len(chunks) > 2
+        pieces: list[Any] = [prepare.normalise_imagenet(self.images.render(drawn)[0]) for drawn in inputs.drawn]
+        count, pieces = len(pieces), pieces + inputs.tokens
+        cached = len(pieces) > 2
         features = []
-        for number in range(len(chunks)):
+        for number, piece in enumerate(pieces):
             with torch.set_grad_enabled(not cached):
-                features.append(self._embed(batch, chunks, number))
+                features.append(self._embed(batch, piece, number))
         leaves = [f.detach().requires_grad_() for f in features] if cached else features
-        loss = self._loss(
-            [f for f, (kind, _) in zip(leaves, chunks, strict=True) if kind == "image"],
-            [f for f, (kind, _) in zip(leaves, chunks, strict=True) if kind == "text"],
-            targets,
-        )
+        loss = self._loss(leaves[:count], leaves[count:], inputs)
         loss.backward()
         if cached:
-            for number, leaf in enumerate(leaves):
-                self._embed(batch, chunks, number).backward(leaf.grad)
+            for number, (piece, leaf) in enumerate(zip(pieces, leaves, strict=True)):
+                self._embed(batch, piece, number).backward(leaf.grad)
         scale = self.towers.logit_scale.detach().exp()
-        return {"loss": all_mean(loss.detach()), "logit_scale": scale, "texts": torch.tensor(float(len(targets.texts)))}
+        texts = torch.tensor(float(inputs.positive_BT.shape[1]))
+        return {"loss": all_mean(loss.detach()), "logit_scale": scale, "texts": texts}
 
-    def _chunks(self, batch: Batch, targets: Targets) -> list[tuple[str, Any]]:
-        """Work of this rank: places of images, and its part of the texts, in pieces of the micro-batch.
-
-        Every rank takes equally many texts; the last ranks repeat the last text, which `_loss` drops.
-        """
-        images = np.arange(batch.first, batch.last)
-        share = math.ceil(len(targets.texts) / self.world)
-        texts = [
-            targets.texts[min(i, len(targets.texts) - 1)] for i in range(self.rank * share, (self.rank + 1) * share)
-        ]
-        whole = self.micro >= len(images)
-        step = len(texts) if whole else self.micro
-        out: list[tuple[str, Any]] = [("image", images[i : i + self.micro]) for i in range(0, len(images), self.micro)]
-        return out + [("text", texts[i : i + step]) for i in range(0, len(texts), step)]
-
-    def _embed(self, batch: Batch, chunks: list[tuple[str, Any]], number: int) -> Tensor:
-        """Unit vectors of one piece; the same ones, dropped paths included, each time it is asked for."""
+    def _embed(self, batch: Batch, piece: Tensor | tuple[Tensor, Tensor], number: int) -> Tensor:
+        """Unit vectors of images or tokenised texts; the same, dropped paths included, each time they are asked for."""
         torch.manual_seed(torch_seed(self.images.seed, DROPOUT, batch.step, number, self.rank))
-        kind, piece = chunks[number]
-        device = self.images.device
-        with autocast(device, self.precision):
-            if kind == "image":
-                return self.towers.embed_image(self.images.single(batch, piece, self.settings))
-            ids, mask = self.tokenizer(piece)
-            return self.towers.embed_text(ids.to(device), mask.to(device))
+        with autocast(self.images.device, self.precision):
+            return self.towers.embed_text(*piece) if isinstance(piece, tuple) else self.towers.embed_image(piece)
 
-    def _loss(self, images: list[Tensor], texts: list[Tensor], targets: Targets) -> Tensor:
+    def _loss(self, images: list[Tensor], texts: list[Tensor], inputs: Inputs) -> Tensor:
         images_BP, texts_TP = gather(torch.cat(images).float()), gather(torch.cat(texts).float())
-        logits_BT = self.towers.logit_scale.exp() * images_BP @ texts_TP[: len(targets.texts)].T
-        device = logits_BT.device
-        positive, counted = torch.from_numpy(targets.positive_BT), torch.from_numpy(targets.counted_BT)
-        return unicl_loss(logits_BT, positive.to(device), counted.to(device))
+        logits_BT = self.towers.logit_scale.exp() * images_BP @ texts_TP[: inputs.positive_BT.shape[1]].T
+        return unicl_loss(logits_BT, inputs.positive_BT, inputs.counted_BT)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipelines.pretrain import dino_losses as ours
+from pipelines.pretrain.prototypes import LOGITS, Assignments, prototype_loss
 from pipelines.pretrain.unicl_loss import make_targets, unicl_loss
 
 
@@ -32,13 +33,20 @@ def same_value_and_gradient(first: Tensor, second: Tensor, x: Tensor, y: Tensor)
     )
 
 
+def assignments(teacher_TND: Tensor, shift_K: Tensor, temperature: float) -> Assignments:
+    """With the unit matrix for prototypes, so that features are logits."""
+    return Assignments(teacher_TND, torch.eye(teacher_TND.shape[-1]), shift_K, temperature)
+
+
 def test_dino_equals_lightly_over_steps_of_the_centre(lightly) -> None:
     B, K, views = 6, 32, 5
-    theirs, centre = lightly.DINOLoss(K, center_momentum=0.9), ours.Centre(K, 0.9)
+    theirs, centre, unit = lightly.DINOLoss(K, center_momentum=0.9), ours.Centre(K, 0.9), torch.eye(K)
+    pairs = ours.match_views(views, 2, torch.device("cpu"))
     for step in range(3):
         teacher = normal(2, B, K, seed=step)
         x, y = (normal(views, B, K, seed=10 + step).requires_grad_() for _ in range(2))
-        mine = ours.dino_loss(x, centre.probabilities(teacher.flatten(0, 1), 0.05).view(2, B, K), 0.1)
+        matched = assignments(teacher, centre.shift(teacher.flatten(0, 1), unit, 0.05), 0.05)
+        mine = prototype_loss(x, unit, matched, pairs, torch.full((B,), 1 / (8 * B)), 0.1)
         same_value_and_gradient(mine, theirs(list(teacher), list(y), teacher_temp=0.05), x, y)
         centre.update()
     torch.testing.assert_close(centre.value, theirs.center.flatten(), atol=1e-6, rtol=1e-6)
@@ -48,15 +56,37 @@ def test_ibot_equals_lightly_with_unmasked_views(lightly) -> None:
     masks = torch.zeros(4, 3, 3, dtype=torch.bool)
     masks[0, 0, :2] = masks[2, 1:, :] = True
     M, K = int(masks.sum()), 16
-    theirs, centre = lightly.IBOTPatchLoss(K), ours.Centre(K, 0.9)
+    theirs, centre, unit = lightly.IBOTPatchLoss(K), ours.Centre(K, 0.9), torch.eye(K)
     for step in range(2):
         teacher = normal(M, K, seed=step)
         x, y = (normal(M, K, seed=5).requires_grad_() for _ in range(2))
         counts = masks.flatten(1).sum(1)
-        weights = (1.0 / counts.clamp(min=1)).repeat_interleave(counts)
-        mine = ours.ibot_loss(x, centre.probabilities(teacher, 0.07), weights, len(masks), 0.1)
+        weights = (1.0 / counts.clamp(min=1)).repeat_interleave(counts) / len(masks)
+        matched = assignments(teacher[None], centre.shift(teacher, unit, 0.07), 0.07)
+        mine = prototype_loss(x[None], unit, matched, torch.ones(1, 1), weights, 0.1)
         same_value_and_gradient(mine, theirs(teacher, y, masks, teacher_temp=0.07), x, y)
         centre.update()
+
+
+def test_pieces_equal_the_whole_and_plain_autograd() -> None:
+    """Value and gradients, of the features and of the prototypes, whatever is held at once."""
+    V, T, N, D, K = 4, 2, 7, 5, 11
+    pairs, weight = ours.match_views(V, T, torch.device("cpu")), normal(N).abs()
+    teacher = Assignments(normal(T, N, D, seed=1), normal(K, D, seed=2), normal(K, seed=3), 0.3)
+    results = []
+    for logits in (1, 2 * V * K, 10**9, None):
+        x, w = normal(V, N, D, seed=4).requires_grad_(), normal(K, D, seed=5).requires_grad_()
+        if logits is None:
+            log_p = torch.log_softmax(x @ w.T / 0.2, -1)
+            pairwise = -torch.einsum("tnk,vnk->vtn", teacher.probabilities(0, N), log_p)
+            loss = (pairwise * pairs[..., None] * weight).sum()
+        else:
+            loss = prototype_loss(x, w, teacher, pairs, weight, 0.2, logits)
+        (3 * loss).backward()
+        results.append((loss.detach(), x.grad, w.grad))
+    for result in results[1:]:
+        for got, expected in zip(results[0], result, strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_koleo_equals_lightly(lightly) -> None:
@@ -65,19 +95,25 @@ def test_koleo_equals_lightly(lightly) -> None:
 
 
 def test_micro_batches_do_not_move_the_centre() -> None:
-    logits = normal(12, 8)
+    logits, unit = normal(12, 8), torch.eye(8)
     whole, parts = ours.Centre(8, 0.9), ours.Centre(8, 0.9)
-    whole.probabilities(logits, 0.1)
+    whole.shift(logits, unit, 0.1)
     for part in logits.split((5, 4, 3)):
-        parts.probabilities(part, 0.1)
+        parts.shift(part, unit, 0.1)
     whole.update()
     parts.update()
     torch.testing.assert_close(whole.value, parts.value)
 
 
+def balanced(logits: Tensor, temperature: float, held: int = LOGITS) -> Tensor:
+    """Sinkhorn's probabilities of these logits."""
+    shift = ours.sinkhorn_shift(logits, torch.eye(logits.shape[1]), temperature, held)
+    return assignments(logits[None], shift, temperature).probabilities(0, len(logits))[0]
+
+
 def test_sinkhorn_uses_prototypes_equally_and_keeps_rows_probabilities() -> None:
     logits = normal(64, 8) + normal(8, seed=1)
-    p_NK = ours.sinkhorn(logits, 0.5)
+    p_NK = balanced(logits, 0.5)
     torch.testing.assert_close(p_NK.sum(1), torch.ones(64))
     # Three iterations end on the rows, so columns are near 1, not exact; those of the softmax are far.
     before = torch.softmax(logits / 0.5, 1)
@@ -85,15 +121,16 @@ def test_sinkhorn_uses_prototypes_equally_and_keeps_rows_probabilities() -> None
     assert worst[0] < 0.3 < 0.5 < worst[1]
 
 
-def test_sinkhorn_equals_the_published_iteration() -> None:
-    """Algorithm of SwAV / DINOv2 in prototypes x samples form, in float64."""
+@pytest.mark.parametrize("held", [6, 25, LOGITS])
+def test_sinkhorn_equals_the_published_iteration(held: int) -> None:
+    """Algorithm of SwAV / DINOv2 in prototypes x samples form, in float64; in pieces too."""
     logits = normal(10, 6)
     q = torch.exp(logits.double() / 0.1).T
     q /= q.sum()
     for _ in range(3):
         q = q / q.sum(1, keepdim=True) / q.shape[0]
         q = q / q.sum(0, keepdim=True) / q.shape[1]
-    torch.testing.assert_close(ours.sinkhorn(logits, 0.1).double(), (q * q.shape[1]).T, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(balanced(logits, 0.1, held).double(), (q * q.shape[1]).T, atol=1e-6, rtol=1e-5)
 
 
 def test_entropy_of_the_two_collapses() -> None:

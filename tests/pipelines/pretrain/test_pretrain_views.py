@@ -52,16 +52,28 @@ def test_the_whole_box_is_the_image() -> None:
     assert torch.equal(part, image[3:23, 5:25])
 
 
+def test_cutting_together_equals_cutting_one_by_one() -> None:
+    """Boxes that shrink, grow and keep their size, at the edges too; images padded to one size."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 255, (2, 50, 70), dtype=torch.uint8)
+    boxes = [[(0, 0, 50, 70), (3, 5, 20, 20)], [(40, 60, 10, 10), (0, 11, 37, 9)], [(7, 0, 43, 13), (49, 69, 1, 1)]]
+    padded = torch.nn.functional.pad(images, (0, 9, 0, 4), value=255)
+    together = augment.crop_together(padded, torch.tensor(boxes, dtype=torch.int32), 20)
+    single = torch.stack([augment.crop(images[b], box, 20) for view in boxes for b, box in enumerate(view)])
+    assert (together.int() - single.int()).abs().max() <= 1  # a half may be rounded either way
+    assert (together == single).float().mean() > 0.99
+
+
 def test_a_plain_tone_changes_nothing() -> None:
     views = torch.randint(0, 255, (2, 1, 9, 9), dtype=torch.uint8)
-    torch.testing.assert_close(augment.apply_tones(views, [augment.Tone()] * 2), views / 255)
+    torch.testing.assert_close(augment.apply_tones(views, augment.Tones.of([augment.Tone()] * 2)), views / 255)
 
 
 def test_blur_equals_torchvisions() -> None:
     blur = pytest.importorskip("torchvision.transforms.v2.functional").gaussian_blur
     views = torch.randint(0, 255, (3, 1, 30, 30), dtype=torch.uint8)
     tones = [augment.Tone(sigma=1.5), augment.Tone(), augment.Tone(sigma=0.6)]
-    got = augment.apply_tones(views, tones)
+    got = augment.apply_tones(views, augment.Tones.of(tones))
     for i, sigma in ((0, 1.5), (2, 0.6)):
         expected = blur(views[i] / 255, [11, 11], [sigma, sigma])
         # Edges differ: theirs are mirrored, ours repeated.
@@ -74,7 +86,7 @@ def test_tones_stay_in_range_and_vary() -> None:
     tones = [augment.draw_tone(rng, Photometry(), 0.5, 112) for _ in range(200)]
     assert 0.7 < np.mean([t.contrast != 1 for t in tones]) < 0.9
     assert 0.4 < np.mean([t.sigma > 0 for t in tones]) < 0.6
-    x = augment.apply_tones(torch.randint(0, 255, (200, 1, 8, 8), dtype=torch.uint8), tones)
+    x = augment.apply_tones(torch.randint(0, 255, (200, 1, 8, 8), dtype=torch.uint8), augment.Tones.of(tones))
     assert x.min() >= 0 and x.max() <= 1 and torch.isfinite(x).all()
 
 

@@ -1,0 +1,136 @@
+"""One step of each objective: micro-batches, packed views and recomputed activations change no loss and no gradient."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.cohort import Cohort
+from pipelines.encoders import export, vit
+from pipelines.encoders.mi2 import MI2_TINY
+from pipelines.encoders.tokens import Tokenizer, train_tokenizer
+from pipelines.pretrain.dino_task import DinoTask
+from pipelines.pretrain.images import Images
+from pipelines.pretrain.prefetch import Prefetch
+from pipelines.pretrain.recipe import RECIPES
+from pipelines.pretrain.sampler import Sampler
+from pipelines.pretrain.speed import Speed
+from pipelines.pretrain.task import Task
+from pipelines.pretrain.unicl_task import UniclTask
+from tests.cohorts import make_cohort
+
+DIMS = vit.VitDims(
+    image=56, dim=48, depth=2, heads=3, layer_scale=1.0, prototypes=64, head_hidden=24, head_bottleneck=16
+)
+BATCH = 6
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    return Cohort.open(make_cohort(tmp_path_factory.mktemp("cohort") / "c", patients=16, side=64))
+
+
+def dino(cohort: Cohort, micro: int = BATCH, speed: Speed | None = None, **recipe: Any) -> DinoTask:
+    settings = replace(RECIPES["rad-dino-tiny"].objective, global_side=56, local_side=28, **recipe)
+    tower, head = export.untrained_rad_dino(0, DIMS)
+    images = Images(cohort, 0, torch.device("cpu"))
+    return DinoTask("rad-dino-tiny", tower, head, DIMS, images, settings, 10, micro, "fp32", speed or Speed())
+
+
+def unicl(cohort: Cohort, micro: int = BATCH, speed: Speed | None = None) -> UniclTask:
+    texts = [t for row in cohort.rows("train") if (t := cohort.text(int(row)))]
+    tokenizer = Tokenizer(train_tokenizer(texts, 400), MI2_TINY.context)
+    images = Images(cohort, 0, torch.device("cpu"))
+    settings = RECIPES["mi2-tiny"].objective
+    towers = export.untrained_mi2(0, replace(MI2_TINY, vocabulary=400))
+    return UniclTask("mi2-tiny", towers, tokenizer, images, settings, "both", (0, 1), micro, "fp32", speed or Speed())
+
+
+def take_step(cohort: Cohort, task: Task) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Values and gradients of the first step."""
+    batch = Sampler(cohort.rows("train"), BATCH, 0).batch(0)
+    values = task.step(batch, task.prepare(batch))
+    parameters = {f"{part} {n}": p for part, m in task.trainable().items() for n, p in m.named_parameters()}
+    return values, {n: p.grad for n, p in parameters.items() if p.grad is not None}
+
+
+def same_step(cohort: Cohort, first: Task, second: Task) -> None:
+    (values, gradients), (others, other_gradients) = take_step(cohort, first), take_step(cohort, second)
+    assert set(values) == set(others) and set(gradients) == set(other_gradients) and gradients
+    for name, value in values.items():
+        torch.testing.assert_close(value, others[name], atol=1e-5, rtol=1e-5, msg=name)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, other_gradients[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("centring", ["centre", "sinkhorn"])
+@pytest.mark.parametrize("micro", [1, 4])
+def test_micro_batches_change_no_statistics(cohort: Cohort, centring: str, micro: int) -> None:
+    """Sinkhorn, the centre and KoLeo see the whole batch, also where the last micro-batch is smaller."""
+    whole, parts = dino(cohort, centring=centring), dino(cohort, micro, centring=centring)
+    same_step(cohort, whole, parts)
+    for task in (whole, parts):
+        task.after_step(0)
+    for kind in ("cls", "patch"):
+        torch.testing.assert_close(whole.centres[kind].value, parts.centres[kind].value)
+    # The terms are told apart by their statistics: KoLeo of single samples has no neighbour to look at.
+    assert take_step(cohort, whole)[0]["koleo"] > 0.1
+
+
+@pytest.mark.parametrize("micro", [1, 4])
+def test_micro_batches_change_no_contrast(cohort: Cohort, micro: int) -> None:
+    same_step(cohort, unicl(cohort), unicl(cohort, micro))
+
+
+def test_packed_views_equal_separate_ones(cohort: Cohort) -> None:
+    same_step(cohort, dino(cohort), dino(cohort, speed=Speed(packed=True)))
+
+
+def test_packed_views_drop_whole_images() -> None:
+    """Drop path must not take one draw for all images of a row."""
+    block = vit.VitBlock(48, 3, drop_path=0.5).train()
+    torch.manual_seed(0)
+    tokens = torch.randn(1, 40 * 3 + 40 * 2, 48)
+    changed = (block._drop(block.drop_path1, tokens, ((40, 3), (40, 2))) != 0).any(-1)[0]
+    images = [*changed[:120].view(40, 3), *changed[120:].view(40, 2)]
+    assert all(image.all() or not image.any() for image in images)
+    assert 20 < sum(bool(image.all()) for image in images) < 60
+
+
+@pytest.mark.parametrize("make", [dino, unicl])
+def test_recomputed_activations_change_nothing(cohort: Cohort, make: Any) -> None:
+    same_step(cohort, make(cohort), make(cohort, speed=Speed(checkpoint=True)))
+
+
+def test_flops_are_those_of_the_formula(cohort: Cohort) -> None:
+    task = dino(cohort)
+    D, L = DIMS.dim, DIMS.depth
+
+    def tower(side: int) -> float:
+        patches = (side // DIMS.patch) ** 2
+        N = patches + 1
+        return L * (24 * N * D**2 + 4 * N**2 * D) + 2 * patches * 3 * DIMS.patch**2 * D
+
+    row = 2 * (D * 24 + 24 * 24 + 24 * 16 + 16 * DIMS.prototypes)
+    masked = 2 * 0.5 * 0.3 * 16
+    expected = 3 * (2 * tower(56) + 4 * tower(28) + (6 + masked) * row) + 2 * tower(56) + (2 + masked) * row
+    assert task.flops() == pytest.approx(expected, rel=1e-6)
+    assert unicl(cohort).flops() > 0
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_prefetch_gives_every_step_in_order_and_raises_what_making_raises(ahead: bool) -> None:
+    def make(step: int) -> Tensor:
+        if step == 5:
+            raise ValueError("no such image")
+        return torch.tensor(step)
+
+    assert [int(x) for x in Prefetch(make, 2, 5, torch.device("cpu"), ahead)] == [2, 3, 4]
+    with pytest.raises(ValueError, match="no such image"):
+        list(Prefetch(make, 2, 9, torch.device("cpu"), ahead))
+    assert not any(thread.name == "prefetch" for thread in threading.enumerate())
