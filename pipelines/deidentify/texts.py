@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from pipelines.deidentify.identities import Identities
 from pipelines.deidentify.images import Job, studies_of_part
@@ -17,6 +20,7 @@ from pipelines.deidentify.masks import MaskReader
 from pipelines.deidentify.policy import Reports
 from pipelines.deidentify.reasons import Quarantine, placed
 from pipelines.deidentify.reports.counts import ADDENDUM, SUPERSEDED, WRITTEN, ReportCounts
+from pipelines.deidentify.review.risk import report_factors
 from pipelines.deidentify.studies import Studies
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Watch
@@ -25,6 +29,18 @@ from pipelines.tables import LABELS, MASKS, REPORTS, write_table
 
 if TYPE_CHECKING:
     from pipelines.deidentify.reports.intake.report import SourceReport
+    from pipelines.deidentify.reports.scrub import Scrubbed
+
+# What the choice of reports for the review needs to know of each that was written.
+TOLD = pa.schema(
+    [
+        ("accession", pa.string()),
+        ("patient", pa.string()),
+        ("source_id", pa.string()),
+        ("risk", pa.list_(pa.string())),  # why a reviewer should look at it (review.sampling.FACTORS)
+        ("words", pa.int32()),  # ordinary ones left that may be names
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,7 @@ class JoinedPart:
 
 
 @dataclass(frozen=True)
-class _Joined:
+class Joined:
     """A report with the study it belongs to."""
 
     source_id: str
@@ -51,7 +67,7 @@ class _Joined:
 
 
 def piece(root: Path, part: int, table: str) -> Path:
-    """A part's piece of a table: reports, labels, masks, or the fates of the rows they came from (intake.FATES)."""
+    """A part's piece of a table: reports, what is told of them (TOLD), labels, masks, or the fates (intake.FATES)."""
     return root / "parts" / f"{table}-{part:05d}.parquet"
 
 
@@ -81,6 +97,7 @@ def join_part(part: JoinedPart, watch: Watch) -> None:
         if row["kind"] == "line":
             masks.add_line(row["source_id"], row["line"])
     write_table(piece(job.root, part.number, "reports"), texts.rows, REPORTS)
+    write_table(piece(job.root, part.number, "told"), texts.told, TOLD)
     write_table(piece(job.root, part.number, "labels"), labels.rows(), LABELS)
     write_table(piece(job.root, part.number, "masks"), masks.table(), MASKS)
     texts.counts.write(counts_of_part(job.root, part.number))
@@ -93,12 +110,18 @@ def _terms(job: Job, listing: Listing, source_id: str) -> list[str]:
     return terms_of(job, listing, source_id)
 
 
+def scrubbed(job: Job, part: int, rows: list[dict[str, Any]], watch: Watch) -> Iterator[tuple[Joined, Scrubbed]]:
+    """The reports in these rows of a part with what scrubbing them gives, as when the part was joined."""
+    return _Texts(job, studies_of_part(job, part)).scrubbed(rows, watch)
+
+
 class _Texts:
     """The scrubbed reports of a part and what could not be used."""
 
     def __init__(self, job: Job, studies: Studies) -> None:
         self.job, self.studies = job, studies
         self.rows: list[dict[str, Any]] = []
+        self.told: list[dict[str, Any]] = []
         self.rejected: list[tuple[str, Quarantine]] = []
         self.used: set[str] = set()
         self.review: dict[str, int] = {}
@@ -106,19 +129,25 @@ class _Texts:
 
     def scrub(self, reports: list[dict[str, Any]], watch: Watch) -> None:
         """Scrub the reports that can be joined, by accession number."""
+        for report, result in self.scrubbed(reports, watch):
+            self._take(report, result)
+        for rows in (self.rows, self.told):
+            rows.sort(key=lambda row: row["accession"])
+
+    def scrubbed(self, reports: list[dict[str, Any]], watch: Watch) -> Iterator[tuple[Joined, Scrubbed]]:
+        """Each report that can be joined, and what scrubbing it gives."""
         for report, fate in watch.over(self._join(reports), lambda r: r.accession):
             if fate:
                 self._reject(report, Quarantine(fate, "the report"))
-            else:
-                self._scrub(report)
-        self.rows.sort(key=lambda row: row["accession"])
+                continue
+            from pipelines.deidentify.reports.scrub import ScrubItem  # late: the first report loads what is heavy
 
-    def _scrub(self, report: _Joined) -> None:
-        from pipelines.deidentify.reports.scrub import ScrubItem
+            days = self.job.secret.shift_days(report.patient)
+            scrubber = _scrubber(self.job.secret, self.job.policy.reports)
+            (result,) = scrubber.scrub([ScrubItem(report.text, report.identities, report.patient, days)])
+            yield report, result
 
-        days = self.job.secret.shift_days(report.patient)
-        scrubber = _scrubber(self.job.secret, self.job.policy.reports)
-        (result,) = scrubber.scrub([ScrubItem(report.text, report.identities, report.patient, days)])
+    def _take(self, report: Joined, result: Scrubbed) -> None:
         self.counts.scrubbed(result.spans, result.language, result.unmodelled)
         self.review[report.source_id] = self.review.get(report.source_id, 0) + result.review
         if result.residue:
@@ -126,16 +155,21 @@ class _Texts:
             return
         shifted = report.date and self.job.policy.options.dates == "shift"
         row = {"accession": report.accession, "patient": report.patient, "study": report.study, "text": result.text}
+        days = self.job.secret.shift_days(report.patient)
         row["date"] = (report.date + timedelta(days=days)).isoformat() if report.date and shifted else None
         self.rows.append(row)
+        about = {"risk": report_factors(report.text, result), "words": result.review}
+        self.told.append(
+            {"accession": report.accession, "patient": report.patient, "source_id": report.source_id} | about
+        )
         self.used.add(report.source_id)
         self.counts.fates[WRITTEN] += 1
 
-    def _reject(self, report: _Joined | SourceReport, verdict: Quarantine) -> None:
+    def _reject(self, report: Joined | SourceReport, verdict: Quarantine) -> None:
         self.rejected.append((report.source_id, placed(verdict, report.place)))
         self.counts.fates[verdict.reason] += 1
 
-    def _join(self, rows: list[dict[str, Any]]) -> list[_Joined]:
+    def _join(self, rows: list[dict[str, Any]]) -> list[Joined]:
         from pipelines.deidentify.reports.intake.assemble import assemble
 
         joined = []
@@ -154,7 +188,7 @@ class _Texts:
             identities = first.identities | self.studies.identities[accession]
             patient, uid = min(study.patients), min(study.studies)
             joined.append(
-                _Joined(first.source_id, first.place, accession, patient, uid, first.date, first.text, identities)
+                Joined(first.source_id, first.place, accession, patient, uid, first.date, first.text, identities)
             )
         return joined
 

@@ -96,27 +96,49 @@ class TallyOut(Out):
     withdrawn: int
     open_leaks: list[int]
     bound: float
-    """Upper 95 % bound on the leak rate of the export (Clopper-Pearson), from the random sample."""
+    """Upper 95 % bound on the leak rate of the instances (Clopper-Pearson), from the random sample."""
+    reports_random_reviewed: int
+    reports_random_of: int
+    reports_bound: float
+    """The same of the reports."""
 
 
 class InstanceOut(Out):
-    """An instance of the review, in pseudonyms."""
+    """An instance or a report of the review, in pseudonyms."""
 
+    what: str = "instance"
+    """instance | report"""
     number: int
     drawn: str
     """random | risk"""
     score: int
     factors: list[str]
-    instance: str
     patient: str
-    sop_class: str
-    actions: dict[str, int]
-    boxes: list[list[int]]
+    instance: str | None = None
+    sop_class: str | None = None
+    actions: dict[str, int] = {}
+    boxes: list[list[int]] = []
     """[frame, left, top, width, height] of what changed in the pixels."""
+    accession: str | None = None
+    """Of a report, as are those below."""
+    language: str | None = None
+    finds: dict[str, int] = {}
+    """What was taken out, by recogniser."""
+    words: int = 0
+    """Ordinary words left that may be names."""
     verdict: str | None = None
     leak: str = ""
     reviewer: str = ""
     withdrawn: bool = False
+
+
+class ReportPlanOut(Out):
+    """The sampling plan of the reports."""
+
+    of: int
+    random: int
+    risk: int
+    aim: float
 
 
 class SampleOut(Out):
@@ -124,6 +146,8 @@ class SampleOut(Out):
     random: int
     risk: int
     aim: float
+    reports: ReportPlanOut | None
+    """None where an earlier version made the pack."""
     tally: TallyOut
     items: list[InstanceOut]
 
@@ -135,7 +159,9 @@ class SampleOut(Out):
             for item in review.pack["items"]
         ]
         plan = {name: review.pack[name] for name in ("images", "random", "risk", "aim")}
-        return cls(**plan, tally=TallyOut.model_validate(review.tally()), items=items)
+        return cls(
+            **plan, reports=review.pack.get("reports"), tally=TallyOut.model_validate(review.tally()), items=items
+        )
 
 
 def _said(verdict: Verdict | None, item: dict[str, Any], review: Review) -> dict[str, Any]:
@@ -152,6 +178,27 @@ class LineOut(Out):
     rule: str
 
 
+class MarkOut(Out):
+    """A place in a text: characters `start` to `end`."""
+
+    start: int
+    end: int
+    kind: str
+    recogniser: str
+    score: float
+    """How sure the recogniser is, 0 to 1."""
+    left: bool
+    """Left in the text, as a word that may be a name."""
+
+
+class TextOut(Out):
+    place: str
+    before: str
+    after: str
+    marks: dict[str, list[MarkOut]]
+    """`before` and `after` -> marks in that text."""
+
+
 class LookOut(Out):
     """PHI: the answer to a privacy officer."""
 
@@ -159,6 +206,8 @@ class LookOut(Out):
     lines: list[LineOut]
     frames: dict[str, str]
     """Frame number -> PNG before de-identification, base64."""
+    text: TextOut | None
+    """Of a report."""
 
 
 class QuarantineOut(Out):

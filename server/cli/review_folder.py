@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.contract import BadInput
+from pipelines.deidentify.review.marks import reading
 from pipelines.deidentify.review.sampling import FACTORS
-from pipelines.deidentify.review.verdicts import LEAKS, Review
+from pipelines.deidentify.review.verdicts import LEAKS, Review, kind_of_item
 from pipelines.deidentify.vault import REVIEW, unseal
 
 COLUMNS = ("instance", "verdict", "leak", "comment")
@@ -44,14 +45,19 @@ def write_folder(out: Path, review: Review, folder: Path, vault_key: bytes, note
 
 
 def _pictures(out: Path, folder: Path, item: dict[str, Any], sealed: dict[str, Any]) -> dict[str, Any]:
-    """Write the pictures of one instance; returns what the page shows of it."""
+    """Write the pictures of one instance; returns what the page shows of it, or of a report."""
+    if kind_of_item(item) == "report":
+        shown = reading(sealed["text"]) if sealed["text"] else None
+        where = f"Input {item['source_id']} of the quarantine list" + (f", {sealed['text']['place']}" if shown else "")
+        return {"item": item, "source": where, "lines": [], "frames": [], "text": shown}
     frames = []
     for frame, png in sorted(sealed["frames"].items(), key=lambda pair: int(pair[0])):
         names = [f"{item['number']:04d}-{frame}-{side}.png" for side in ("before", "after")]
         _write(folder / names[0], base64.b64decode(png))
         _write(folder / names[1], (out / "preview" / f"{item['number']:04d}-{frame}.png").read_bytes())
         frames.append({"number": int(frame) + 1, "before": names[0], "after": names[1]})
-    return {"item": item, "source": sealed["source"], "lines": sealed["lines"], "frames": frames}
+    where = f"File {sealed['source']}"
+    return {"item": item, "source": where, "lines": sealed["lines"], "frames": frames, "text": None}
 
 
 def _page(name: str, review: Review, shown: list[dict[str, Any]]) -> str:

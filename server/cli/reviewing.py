@@ -22,6 +22,7 @@ from pipelines.deidentify.review.verdicts import (
     FILE,
     Review,
     Verdict,
+    kind_of_item,
     read_review,
     require_no_leak,
     signed_record,
@@ -42,12 +43,12 @@ LISTED = 20
 
 def review(
     out: Annotated[Path, typer.Argument(help="De-identified folder.")],
-    export: Annotated[Path | None, typer.Option(help="New folder for before and after of each instance.")] = None,
+    export: Annotated[Path | None, typer.Option(help="New folder for before and after of each one.")] = None,
     reason: Annotated[str, typer.Option(help="Why before-data is decrypted; it is recorded.")] = "",
     secret: Annotated[Path | None, typer.Option(help="File of the site's derivation secret.")] = None,
     vault_key: Annotated[Path | None, typer.Option(help="Vault key; none takes the one beside the secret.")] = None,
     verdicts: Annotated[Path | None, typer.Option(help="Filled-in verdicts.csv of an exported folder.")] = None,
-    take_out: Annotated[list[int] | None, typer.Option("--withdraw", help="Instance that leaks.")] = None,
+    take_out: Annotated[list[int] | None, typer.Option("--withdraw", help="Number that leaks.")] = None,
     release: Annotated[bool, typer.Option("--release", help="Sign the release.")] = False,
     reviewer: Annotated[str, typer.Option(help="Who judges and releases.")] = "",
     purpose: Annotated[str, typer.Option(help="What the data may be used for.")] = "",
@@ -56,7 +57,7 @@ def review(
     """Show a review: what was drawn, what was found, what may leak at most. With options, go on with it.
 
     --export decrypts the pack into a folder for an officer without a server; --verdicts signs what was filled in there;
-    --withdraw puts an instance that leaks into the quarantine; --release signs the release.
+    --withdraw puts what leaks into the quarantine; --release signs the release.
     """
     if (verdicts or take_out or release) and keyring.control_plane(out):
         raise BadInput("A control plane holds this folder; review and release it there, in the web UI or by REST.")
@@ -94,7 +95,7 @@ def _judge(out: Path, path: Path, reviewer: str) -> None:
             continue
         number = row.get("instance", "")
         if not number.isdecimal() or review.item(int(number)) is None:
-            raise BadInput(f"{path.name} judges an instance that this review has not; take the file exported from it.")
+            raise BadInput(f"{path.name} judges a number that this review has not; take the file exported from it.")
         who = reviewer or getpass.getuser()
         verdict, leak, comment = row["verdict"].lower(), row.get("leak", "").lower(), row.get("comment", "")
         given.append(Verdict(int(number), verdict, leak, comment, who, time))  # type: ignore[arg-type] # checked there
@@ -106,7 +107,7 @@ def _withdraw(out: Path, number: int) -> None:
     review = _read(out)
     item = review.item(number)
     if item is None or review.last.get(number) is None or review.last[number].verdict != "leak":
-        raise BadInput(f"Instance {number} has no verdict of a leak; only such an instance is withdrawn.")
+        raise BadInput(f"Number {number} has no verdict of a leak; only what leaks is withdrawn.")
     withdraw(out, [item])
     _write(out, replace(review, withdrawn=review.withdrawn | {number}))
     notes.note(Action.REVIEW_WITHDRAW, out, "", instance=number)
@@ -144,23 +145,29 @@ def _show(out: Path, review: Review | None) -> None:
     if review is None:
         console.print(f"No review pack. Images to look at: {out / 'dicom'}.", highlight=False)
         return
-    table = Table("Instance", "Drawn", "Verdict", "Boxes", "Why it is at risk")
+    table = Table("Number", "What", "Drawn", "Verdict", "Boxes", "Why it is at risk")
     for item in review.pack["items"][:LISTED]:
         number, last = item["number"], review.last.get(item["number"])
         said = "withdrawn" if number in review.withdrawn else f"{last.verdict} {last.leak}".strip() if last else ""
         why = " ".join(FACTORS[f][1] for f in item["factors"])
-        table.add_row(str(number), item["drawn"], said, str(len(item["boxes"]) or ""), why)
+        boxes = str(len(item.get("boxes", ())) or "")
+        table.add_row(str(number), kind_of_item(item), item["drawn"], said, boxes, why)
     console.print(table)
     if len(review.pack["items"]) > LISTED:
         console.print(f"and {len(review.pack['items']) - LISTED} more")
     tally = review.tally()
-    console.print(f"{tally.reviewed} of {tally.of} instances reviewed, {tally.leaks} leaks, {tally.unsure} unsure.")
-    if tally.random_reviewed:
-        console.print(
-            f"With 95 % confidence at most {100 * tally.bound:.2g} % of the {review.pack['images']:,} instances leak "
-            f"({tally.random_reviewed} random ones reviewed).",
-            highlight=False,
-        )
+    console.print(f"{tally.reviewed} of {tally.of} reviewed, {tally.leaks} leaks, {tally.unsure} unsure.")
+    for given, bound, of in (
+        (tally.random_reviewed, tally.bound, f"{review.pack['images']:,} instances"),
+        (
+            tally.reports_random_reviewed,
+            tally.reports_bound,
+            f"{review.pack.get('reports', {}).get('of', 0):,} reports",
+        ),
+    ):
+        if given:
+            says = f"With 95 % confidence at most {100 * bound:.2g} % of the {of} leak ({given} random ones reviewed)."
+            console.print(says, highlight=False)
     console.print("To see before and after: --export DIR --reason TEXT.", highlight=False)
 
 

@@ -41,13 +41,15 @@ from server.store.models import Audit, Export, now
 
 @dataclass(frozen=True)
 class Look:
-    """One instance with what was there before. PHI: shown to a privacy officer, held by nobody."""
+    """One instance or report with what was there before. PHI: shown to a privacy officer, held by nobody."""
 
     item: dict[str, Any]
     lines: list[dict[str, Any]]
     """Rows of the attribute table (compare.Line)."""
     frames: dict[str, str]
     """Frame number -> PNG before de-identification, base64."""
+    text: dict[str, Any] | None = None
+    """Of a report: `before`, `after`, `marks` in each of them (marks.Mark), and its `place` in the source."""
 
 
 def open_review(settings: Settings, export: Export) -> Review:
@@ -61,14 +63,14 @@ def has_pack(settings: Settings, export: Export) -> bool:
 
 
 def look(database: Database, caller: Caller, settings: Settings, export: Export, number: int) -> Look:
-    """Decrypt one instance's before-images and -values, after the audit log has noted who looks."""
+    """Decrypt what one instance or report was before, after the audit log has noted who looks."""
     caller.require(Permission.EXPORT_REVIEW)
     folder, item = deid_folder(settings, export), _item(open_review(settings, export), number)
     with database.session() as session:
         record(session, caller, Action.REVIEW_LOOK, f"export:{export.id}", instance=number)
     head.advance(database, settings)
     sealed = unseal(folder / "vault" / REVIEW / f"{number:04d}.vault", load_vault_key(settings.vault_key))
-    return Look(item, sealed["lines"], sealed["frames"])
+    return Look(item, sealed.get("lines", []), sealed.get("frames", {}), sealed.get("text"))
 
 
 def give(
@@ -95,11 +97,11 @@ def give(
 
 
 def take_out(session: Session, caller: Caller, settings: Settings, export: Export, number: int) -> Review:
-    """Withdraw an instance that was found to leak into the quarantine."""
+    """Withdraw an instance or report that was found to leak into the quarantine."""
     review = _waiting(session, settings, export)
     item = _item(review, number)
     if number not in review.tally().open_leaks:
-        raise Conflict("Only an instance with a confirmed leak is withdrawn; give that verdict first.")
+        raise Conflict("Only what was confirmed to leak is withdrawn; give that verdict first.")
     export.result = withdraw(deid_folder(settings, export), [item])
     review = replace(review, withdrawn=review.withdrawn | {number})
     digest = _write(settings, export, review)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -51,11 +50,6 @@ class Scrubbed:
     @property
     def review(self) -> int:
         return len(self.doubtful)
-
-    @property
-    def recognisers(self) -> Counter[str]:
-        """Finds by layer."""
-        return Counter(s.recogniser for s in self.spans)
 
 
 class ReportScrubber:

@@ -1,6 +1,7 @@
-"""Making the review pack of a de-identified folder: chosen, compared, drawn, sealed; one instance at a time.
+"""Making the review pack of a de-identified folder: chosen, compared, drawn, sealed; one instance at a time. Reports
+follow the instances, in one row of numbers (reports.py).
 
-review/pack.json       the plan and the instances, in pseudonyms: number, why it was chosen, what can be seen
+review/pack.json       the plan and the items, in pseudonyms: number, why it was chosen, what can be seen
 preview/NNNN-F.png     frame F after de-identification, with its boxes
 vault/review/NNNN.vault   the same frames before it and the table of attributes, sealed like the crosswalk
 """
@@ -22,7 +23,8 @@ from pipelines.contract import RunFolder, write_atomic
 from pipelines.deidentify.images import Job, part_table
 from pipelines.deidentify.review.compare import compare
 from pipelines.deidentify.review.pictures import Pictures, Unseen, pictures
-from pipelines.deidentify.review.sampling import Chosen, choose, plan
+from pipelines.deidentify.review.reports import review_reports, units, written_reports
+from pipelines.deidentify.review.sampling import Chosen, Plan, choose, plan
 from pipelines.deidentify.vault import REVIEW, SOURCES, seal, unseal
 from pipelines.parallel import Pool, Progress, Watch
 from pipelines.scan.dicom import configure_pydicom, read_object
@@ -52,10 +54,19 @@ def write_pack(job: Job, parts: int, pool: Pool, run: RunFolder, random: int = 0
     images = sum(1 for _ in _written(job.root, parts))
     agreed = plan(images, random)
     chosen = choose(_written(job.root, parts), agreed)
-    items = list(pool.map(review_item, _units(job, chosen), Progress(run, len(chosen), "review pack")))
-    pack = asdict(agreed) | {"policy": job.policy.digest, "items": sorted(items, key=lambda i: i["number"])}
+    texts = plan(sum(1 for _ in written_reports(job.root, parts)), random)
+    reports = choose(written_reports(job.root, parts), texts, "accession", first=len(chosen) + 1)
+    progress = Progress(run, len(chosen) + len(reports), "review pack")
+    items = list(pool.map(review_item, _units(job, chosen), progress))
+    items += [entry for part in pool.map(review_reports, units(job, reports), progress) for entry in part]
+    pack = {"images": agreed.of, **_told(agreed), "reports": {"of": texts.of, **_told(texts)}}
+    pack |= {"policy": job.policy.digest, "items": sorted(items, key=lambda i: i["number"])}
     write_atomic(path, json.dumps(pack, indent=1) + "\n")
     run.artifact("review pack", path)
+
+
+def _told(agreed: Plan) -> dict[str, Any]:
+    return {"random": agreed.random, "risk": agreed.risk, "aim": agreed.aim}
 
 
 def _written(root: Path, parts: int) -> Iterator[dict[str, Any]]:
@@ -127,6 +138,7 @@ def _entry(chosen: Chosen, lines: list[dict[str, Any]], seen: Pictures | None) -
     """What pack.json says of an instance: pseudonyms, codes and counts only."""
     row = chosen.row
     return {
+        "what": "instance",
         "number": chosen.number,
         "drawn": chosen.drawn,
         "score": chosen.score,

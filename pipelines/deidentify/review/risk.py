@@ -1,4 +1,4 @@
-"""Risk factors of one instance, noted while it is cleaned: cheap looks at what was there and what was done."""
+"""Risk factors of an instance or report, noted while it is cleaned: cheap looks at what was there and what was done."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from pipelines.deidentify.header import Cleaned
+    from pipelines.deidentify.reports.scrub import Scrubbed
 
 # Modalities whose images often carry text (PS3.3 C.7.3.1.1.1), and every secondary capture (PS3.3 A.8).
 _MODALITIES = {"US", "XA", "RF", "SC", "OT", "ES", "XC", "GM", "SM", "DOC", "MG"}
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 FRAMES = 10
+WEAK = 0.7
+"""Score below which a find is weak: what the language model alone proposed."""
 _PSEUDONYMS = {0x00100010, 0x00100020, 0x00080050}
 
 
@@ -36,6 +39,17 @@ def factors(before: Dataset, cleaned: Cleaned, names: Iterable[str], boxes: int)
         "name_words": _name_left(cleaned.ds, names),
         "unknown": cleaned.unknown > 0,
         "frames": (count := text(before, "NumberOfFrames")).isdecimal() and int(count) >= FRAMES,
+    }
+    return sorted(code for code, holds in held.items() if holds)
+
+
+def report_factors(before: str, result: Scrubbed) -> list[str]:
+    """Codes of sampling.FACTORS for a report, sorted. `before` is its text as it came."""
+    held = {
+        "doubtful_words": result.review > 0,
+        "unmodelled": result.unmodelled,
+        "unread_bytes": "\N{REPLACEMENT CHARACTER}" in before,
+        "weak_finds": any(span.score < WEAK for span in result.spans),
     }
     return sorted(code for code, holds in held.items() if holds)
 

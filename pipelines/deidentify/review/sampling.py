@@ -1,4 +1,4 @@
-"""Which instances are reviewed, how many, and what the verdicts say of all the others.
+"""Which instances and reports are reviewed, how many, and what the verdicts say of all the others.
 
 Two samples: a simple random one, which carries the statement about the whole export, and one by risk, which looks
 where a leak is likeliest and carries no such statement. Both follow from the new, keyed UIDs and from what was done to
@@ -30,25 +30,29 @@ FACTORS: dict[str, tuple[int, str]] = {
     "name_words": (3, "A word that is also a name was left in a text."),
     "unknown": (1, "Attributes unknown to the dictionary were removed."),
     "frames": (1, "The object has many frames."),
+    "doubtful_words": (3, "Words were left that are ordinary ones and names of its persons as well."),
+    "unmodelled": (3, "No model here reads the language of the report."),
+    "unread_bytes": (2, "Some bytes of the report could not be read as text."),
+    "weak_finds": (1, "Something was taken out on weak evidence."),
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sampling plan for an export of `images` instances."""
+    """A sampling plan for an export of `of` instances, or of as many reports."""
 
-    images: int
+    of: int
     random: int
-    """Instances drawn at random."""
+    """Drawn at random."""
     risk: int
-    """Instances taken from the top of the risk ranking."""
+    """Taken from the top of the risk ranking."""
     aim: float
     """Leak rate that the random sample rules out when no leak is found in it."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """An instance in the pack; `row` is its row of the partition's table (images.PART)."""
+    """An instance or report in the pack; `row` is its row of the partition's table (images.PART, texts.TOLD)."""
 
     number: int
     drawn: str
@@ -57,15 +61,15 @@ class Chosen:
     row: dict[str, Any]
 
 
-def plan(images: int, random: int = 0) -> Plan:
-    """The plan for an export; `random` above 0 overrides the size of the random sample.
+def plan(of: int, random: int = 0) -> Plan:
+    """The plan for `of` instances or reports; `random` above 0 overrides the size of the random sample.
 
     n instances without a leak give an upper bound of 1 - (1 - CONFIDENCE)^(1/n), so n = ln(0.05) / ln(1 - aim).
     """
-    aim = next(aim for below, aim in AIMS if images < below)
+    aim = next(aim for below, aim in AIMS if of < below)
     wanted = random or math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - aim))
-    size = min(wanted, images)
-    return Plan(images, size, min((wanted + 1) // 2, images - size), upper_bound(0, size))
+    size = min(wanted, of)
+    return Plan(of, size, min((wanted + 1) // 2, of - size), upper_bound(0, size))
 
 
 def upper_bound(leaks: int, reviewed: int) -> float:
@@ -83,33 +87,33 @@ def upper_bound(leaks: int, reviewed: int) -> float:
 
 
 def score(row: dict[str, Any]) -> int:
-    """Risk of an instance: the weights of its factors, and one for each blanked box up to ten."""
-    return sum(FACTORS[code][0] for code in row["risk"] or ()) + min(row["boxes"] or 0, 10)
+    """Risk: the weights of its factors, and one for each blanked box, or word left in doubt, up to ten."""
+    return sum(FACTORS[code][0] for code in row["risk"] or ()) + min(row.get("boxes") or row.get("words") or 0, 10)
 
 
-def choose(rows: Iterable[dict[str, Any]], plan: Plan) -> list[Chosen]:
-    """The instances of the pack, random ones first; one pass, holding no more rows than a pack has.
+def choose(rows: Iterable[dict[str, Any]], plan: Plan, key: str = "instance", first: int = 1) -> list[Chosen]:
+    """The instances or reports of the pack, random ones first; one pass, holding no more rows than a pack has.
 
-    `rows` are those of written images, in any order.
+    `rows` are those of what was written, in any order; `key` names each of them, `first` is the first number.
     """
     random: list[tuple[int, str, dict[str, Any]]] = []
     risk: list[tuple[int, int, str, dict[str, Any]]] = []
     for row in rows:
         # Turned round: heapq keeps the smallest on top, and that one is dropped.
-        place, instance = -position(row["instance"]), row["instance"]
-        _keep(random, (place, instance, row), plan.random)
-        _keep(risk, (score(row), place, instance, row), plan.random + plan.risk)
+        place, name = -position(row[key]), row[key]
+        _keep(random, (place, name, row), plan.random)
+        _keep(risk, (score(row), place, name, row), plan.random + plan.risk)
     drawn = [row for _, _, row in sorted(random, key=lambda entry: -entry[0])]
-    taken = {row["instance"] for row in drawn}
+    taken = {row[key] for row in drawn}
     ranked = sorted(risk, key=lambda entry: (-entry[0], -entry[1]))
-    rest = [row for _, _, instance, row in ranked if instance not in taken][: plan.risk]
+    rest = [row for _, _, name, row in ranked if name not in taken][: plan.risk]
     chosen = [("random", row) for row in drawn] + [("risk", row) for row in rest]
-    return [Chosen(number, drawn, score(row), row) for number, (drawn, row) in enumerate(chosen, 1)]
+    return [Chosen(number, drawn, score(row), row) for number, (drawn, row) in enumerate(chosen, first)]
 
 
-def position(instance: str) -> int:
-    """Place of an instance in the one random order: new UIDs are keyed, so nobody can steer it."""
-    return int.from_bytes(hashlib.sha256(b"review " + instance.encode()).digest()[:8], "big")
+def position(name: str) -> int:
+    """Place in the one random order: new UIDs and accession numbers are keyed, so nobody can steer it."""
+    return int.from_bytes(hashlib.sha256(b"review " + name.encode()).digest()[:8], "big")
 
 
 def _keep(heap: list[Any], entry: Any, size: int) -> None:

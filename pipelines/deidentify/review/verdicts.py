@@ -55,20 +55,25 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Tally:
-    """Where a review stands. The bound is about the random sample only; unsure counts as a leak in it."""
+    """Where a review stands. Bounds are about the random samples only; unsure counts as a leak in them."""
 
     reviewed: int
     of: int
     random_reviewed: int
+    """Of the instances."""
     random_of: int
     leaks: int
-    """Instances judged to leak, withdrawn ones among them."""
+    """Instances and reports judged to leak, withdrawn ones among them."""
     unsure: int
     withdrawn: int
     open_leaks: tuple[int, ...]
-    """Numbers of the instances that leak and are still in the folder."""
+    """Numbers of those that leak and are still in the folder."""
     bound: float
-    """Upper 95 % bound on the leak rate of the export (Clopper-Pearson)."""
+    """Upper 95 % bound on the leak rate of the instances (Clopper-Pearson)."""
+    reports_random_reviewed: int
+    reports_random_of: int
+    reports_bound: float
+    """The same of the reports."""
 
 
 @dataclass(frozen=True)
@@ -94,20 +99,42 @@ class Review:
 
     def tally(self) -> Tally:
         last = self.last
-        random = {i["number"] for i in self.pack["items"] if i["drawn"] == "random"}
-        of_random = [v for n, v in last.items() if n in random]
+        instances, reports = self._random("instance"), self._random("report")
         leaks = [v for v in last.values() if v.verdict == "leak"]
         return Tally(
             reviewed=len(last),
             of=len(self.pack["items"]),
-            random_reviewed=len(of_random),
-            random_of=len(random),
+            random_reviewed=len(instances.given),
+            random_of=instances.of,
             leaks=len(leaks),
             unsure=sum(v.verdict == "unsure" for v in last.values()),
             withdrawn=len(self.withdrawn),
             open_leaks=tuple(sorted(v.number for v in leaks if v.number not in self.withdrawn)),
-            bound=upper_bound(sum(v.verdict != "clean" for v in of_random), len(of_random)),
+            bound=instances.bound,
+            reports_random_reviewed=len(reports.given),
+            reports_random_of=reports.of,
+            reports_bound=reports.bound,
         )
+
+    def _random(self, what: str) -> _Random:
+        """The random sample of the instances or of the reports."""
+        drawn = {i["number"] for i in self.pack["items"] if i["drawn"] == "random" and kind_of_item(i) == what}
+        return _Random(len(drawn), [v for n, v in self.last.items() if n in drawn])
+
+
+@dataclass(frozen=True)
+class _Random:
+    of: int
+    given: list[Verdict]
+
+    @property
+    def bound(self) -> float:
+        return upper_bound(sum(v.verdict != "clean" for v in self.given), len(self.given))
+
+
+def kind_of_item(item: dict[str, Any]) -> str:
+    """instance | report, of an entry of pack.json; the first packs held instances only."""
+    return str(item.get("what", "instance"))
 
 
 def read_review(folder: Path, public_key: Path) -> Review:
@@ -161,14 +188,16 @@ def summary(folder: Path, review: Review) -> dict[str, Any]:
         "unsure": tally.unsure,
         "withdrawn": tally.withdrawn,
         "bound": round(tally.bound, 6),
+        "reports_bound": round(tally.reports_bound, 6),
     }
 
 
 def require_no_leak(review: Review) -> None:
     """BadInput while an instance that was found to leak is in the folder."""
     if open_leaks := review.tally().open_leaks:
-        which = ", ".join(map(str, open_leaks[:5])) + (" and others" if len(open_leaks) > 5 else "")
+        named = [f"{kind_of_item(review.item(n) or {})} {n}" for n in open_leaks[:5]]
+        which = ", ".join(named) + (" and others" if len(open_leaks) > 5 else "")
         raise BadInput(
-            f"A leak was confirmed (instance {which} of the review); withdraw the instance or de-identify the export "
+            f"A leak was confirmed ({which} of the review); withdraw what leaks or de-identify the export "
             "again before it is released."
         )

@@ -1,4 +1,4 @@
-"""Withdrawing an instance that leaks: out of the folder, into the quarantine, with what only it carried.
+"""Withdrawing an instance or report that leaks: out of the folder, into the quarantine, with what only it carried.
 
 Every step is found from the state of the folder, so that a withdrawal that was cut off is simply done again. The
 manifest is rewritten first: from then on no digest matches an earlier release.
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pipelines.contract import BadInput, atomic, read_json, write_atomic
 from pipelines.deidentify.reports.counts import WRITTEN
+from pipelines.deidentify.review.verdicts import kind_of_item
 from pipelines.release import folder_digest
 from pipelines.tables import LABELS, MANIFEST, MASKS, PATIENTS, REPORTS, read_table, write_table
 
@@ -28,20 +29,23 @@ _CLEARED = [n for n in MANIFEST.names if n not in ("source_id", "kind", "state",
 
 
 def withdraw(folder: Path, items: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Withdraw the instances of these entries of pack.json; returns the new result of the folder.
+    """Withdraw what these entries of pack.json are about; returns the new result of the folder.
 
     A study left without an image loses its report, labels and masks; a patient left without a study leaves the splits.
     """
     entries = list(items)
-    _manifest(folder, {e["instance"] for e in entries})
-    for entry in entries:
+    texts = [e for e in entries if kind_of_item(e) == "report"]
+    instances = [e for e in entries if kind_of_item(e) == "instance"]
+    _manifest(folder, {e["instance"] for e in instances})
+    for entry in instances:
         output = (folder / entry["output"]).resolve()
         if not output.is_relative_to(folder.resolve()):
             raise BadInput("The review pack names a file outside the folder; de-identify the export again.")
         output.unlink(missing_ok=True)
         for picture in (folder / "preview").glob(f"{entry['number']:04d}-*.png"):
             picture.unlink()
-    _quarantine(folder)
+    _quarantine(folder, {(e["source_id"], REASON, f"the report of {e['accession']}") for e in texts})
+    _drop(folder, "reports", REPORTS, "accession", pa.array([e["accession"] for e in texts], pa.string()))
     _orphans(folder)
     result = read_json(folder / "result.json")
     result |= {"digest": folder_digest(folder), "counts": result["counts"] | _counts(folder)}
@@ -58,7 +62,7 @@ def withdraw(folder: Path, items: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _manifest(folder: Path, instances: set[str]) -> None:
     """Rows of these instances become quarantined ones; the table goes through memory by row groups."""
     path = folder / "manifest.parquet"
-    wanted = pa.array(sorted(instances))
+    wanted = pa.array(sorted(instances), pa.string())
     with atomic(path) as temporary, pq.ParquetWriter(temporary, MANIFEST, compression="zstd") as writer:
         source = pq.ParquetFile(path)
         for number in range(source.num_row_groups):
@@ -72,13 +76,23 @@ def _manifest(folder: Path, instances: set[str]) -> None:
             writer.write_table(pa.table(columns, schema=MANIFEST))
 
 
-def _quarantine(folder: Path) -> None:
-    """Add to quarantine.csv what the manifest says was withdrawn and is not listed."""
+def _drop(folder: Path, name: str, schema: pa.Schema, column: str, values: pa.Array, keep: bool = False) -> None:
+    """Rewrite a table without the rows of these values, or with no others."""
+    path = folder / f"{name}.parquet"
+    table = read_table(path, schema)
+    hit = pc.is_in(table[column], values)
+    left = table.filter(hit if keep else pc.invert(hit))
+    if len(left) < len(table):
+        write_table(path, left, schema)
+
+
+def _quarantine(folder: Path, reports: set[tuple[str, str, str]]) -> None:
+    """Add to quarantine.csv these reports, and what the manifest says was withdrawn and is not listed."""
     path = folder / "quarantine.csv"
     manifest = pq.read_table(path.with_name("manifest.parquet"), filters=[("reason", "==", REASON)])
     with path.open(newline="", encoding="utf-8") as f:
         rows = {(r["source_id"], r["reason"], r["detail"]) for r in csv.DictReader(f)}
-    rows |= {(source_id, REASON, "") for source_id in manifest["source_id"].to_pylist()}
+    rows |= reports | {(source_id, REASON, "") for source_id in manifest["source_id"].to_pylist()}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("source_id", "reason", "detail"))
@@ -100,11 +114,7 @@ def _orphans(folder: Path) -> None:
         ("masks", MASKS, "accession", accessions),
         ("patients", PATIENTS, "patient", patients),
     ):
-        path = folder / f"{name}.parquet"
-        table = read_table(path, schema)
-        left = table.filter(pc.is_in(table[column], values))
-        if len(left) < len(table):
-            write_table(path, left, schema)
+        _drop(folder, name, schema, column, values, keep=True)
 
 
 def _counts(folder: Path) -> dict[str, Any]:

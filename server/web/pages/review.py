@@ -11,8 +11,9 @@ from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import Field
 from sqlalchemy import select
 
+from pipelines.deidentify.review.marks import reading
 from pipelines.deidentify.review.sampling import FACTORS
-from pipelines.deidentify.review.verdicts import LEAKS
+from pipelines.deidentify.review.verdicts import LEAKS, kind_of_item
 from pipelines.tables import REPORTS, read_table
 from server.access import Caller
 from server.access import Permission as P
@@ -115,7 +116,8 @@ def instance(
     review = instances.open_review(settings, export)
     last = len(review.pack["items"])
     return page(
-        request, session, caller, "instance.html", f"Instance {number}", export=export, look=look,
+        request, session, caller, "instance.html", f"Number {number}", export=export, look=look,
+        is_report=kind_of_item(look.item) == "report", text=reading(look.text) if look.text else None,
         lines=sorted(look.lines, key=lambda line: FATES.index(line["action"])), review=review, tally=review.tally(),
         verdict=review.last.get(number), withdrawn=number in review.withdrawn, leaks=LEAKS, factors=FACTORS,
         previous=number - 1 if number > 1 else None, next=number + 1 if number < last else None,
@@ -161,8 +163,15 @@ def _sample(settings: Settings, export: Export) -> SimpleNamespace | None:
         return "withdrawn" if number in review.withdrawn else last[number].verdict if number in last else ""
 
     rows = [item | {"verdict": state(item["number"])} for item in review.pack["items"]]
+    things = "instances and reports" if any(kind_of_item(row) == "report" for row in rows) else "instances"
     return SimpleNamespace(
-        rows=rows, plan=review.pack, tally=review.tally(), next=review.next_open(), factors=FACTORS, leaks=LEAKS
+        things=things,
+        rows=rows,
+        plan=review.pack,
+        tally=review.tally(),
+        next=review.next_open(),
+        factors=FACTORS,
+        leaks=LEAKS,
     )
 
 

@@ -1,11 +1,17 @@
 """The review of single instances: who sees what was there before, what is noted, and what a leak stops."""
 
 import json
+import re
 
 import pytest
 
+from pipelines import tables
 from pipelines.contract import BadInput
-from pipelines.release import require_release
+from pipelines.deidentify.reports.counts import ReportCounts
+from pipelines.deidentify.reports.spans import Span
+from pipelines.deidentify.vault import seal
+from pipelines.keys import load_vault_key
+from pipelines.release import folder_digest, require_release
 from server.access import Role
 from server.store.models import Audit, Export
 from tests.server.house import BEFORE, PNG, House
@@ -137,3 +143,93 @@ def test_the_pages_take_verdicts_and_lead_on(house: House, export: str) -> None:
     answer = page.post(f"/review/{export}/instances/2/withdraw", follow_redirects=False)
     assert answer.headers["Location"] == f"/review/{export}/instances/3"
     assert "1 withdrawn" in page.get(f"/review/{export}").text
+
+
+REPORT = "PATIENT: Abernathy, Quill\nHeart failure."
+AFTER = "PATIENT: Farnley, Isolde\nHeart failure."
+NAME = {"kind": "NAME", "recogniser": "known", "score": 1.0, "left": False}
+DOUBT = {"start": 26, "end": 31, "kind": "NAME", "recogniser": "known", "score": 0.3, "left": True}
+
+
+@pytest.fixture
+def with_report(house: House, export: str) -> str:
+    """The export with one report in its folder and, as number 5, in its pack; its counts in the result."""
+    deid, key = folder(house, export), load_vault_key(house.settings.vault_key)
+    row = {"accession": "A1", "patient": "P1", "study": "2.25.100", "date": None, "text": AFTER}
+    tables.write_table(deid / "reports.parquet", [row], tables.REPORTS)
+    item = {"what": "report", "number": 5, "drawn": "random", "score": 4, "factors": ["doubtful_words"]}
+    item |= {
+        "accession": "A1",
+        "patient": "P1",
+        "source_id": "5" * 32,
+        "language": "",
+        "finds": {"known": 1},
+        "words": 1,
+    }
+    marks = {"before": [{"start": 9, "end": 25, **NAME}, DOUBT], "after": [{"start": 9, "end": 24, **NAME}]}
+    text = {"place": "line 2", "before": REPORT, "after": AFTER, "marks": marks}
+    seal(deid / "vault" / "review" / "0005.vault", {"entry": item, "text": text}, key)
+    pack = json.loads((deid / "review" / "pack.json").read_text())
+    pack |= {"reports": {"of": 9, "random": 1, "risk": 0, "aim": 0.95}, "items": [*pack["items"], item]}
+    (deid / "review" / "pack.json").write_text(json.dumps(pack))
+    counts = ReportCounts()
+    for _ in range(9):
+        counts.came("HL7 v2", "cp1252")
+    counts.lost("CSV", "unmatched")
+    counts.scrubbed([Span("NAME", 9, 25, "known")], "de", True)
+    counts.fates["written"] += 9
+    result = json.loads((deid / "result.json").read_text()) | {"reports": counts.told(), "digest": folder_digest(deid)}
+    result["counts"]["reports"] = 1
+    (deid / "result.json").write_text(json.dumps(result))
+    with house.db.session() as session:
+        session.get_one(Export, export).result = result
+    return export
+
+
+def test_a_report_is_seen_before_and_after_by_the_officer_alone(house: House, with_report: str) -> None:
+    looked = house.http(OFFICER).get(path(with_report, "/5")).json()
+    assert (looked["item"]["what"], looked["item"]["finds"], looked["item"]["words"]) == ("report", {"known": 1}, 1)
+    assert (looked["text"]["before"], looked["text"]["after"]) == (REPORT, AFTER)
+    assert looked["text"]["marks"]["before"][1]["left"] is True
+    with house.db.reading() as session:
+        (noted,) = session.query(Audit).filter(Audit.action == "review:look")
+        assert noted.detail["instance"] == 5 and "Abernathy" not in json.dumps(noted.detail)
+    page = house.http(OFFICER).get(f"/review/{with_report}/instances/5", headers={"Accept": "text/html"}).text
+    assert '<mark class="took" title="name, by known, 100 % sure">Abernathy, Quill</mark>' in page
+    assert '<mark class="left" title="name, left in doubt, 30 % sure">Heart</mark>' in page
+    assert '<mark class="took" title="name, by known, 100 % sure">Farnley, Isolde</mark>' in page
+    assert "Report 5 of 5" in page and "1 word was left" in page
+    for role in (Role.ADMIN, Role.RESEARCHER, Role.AUDITOR):
+        client = house.http(role)
+        answers = [client.get(p) for p in (path(with_report, "/5"), f"/review/{with_report}/instances/5")]
+        assert [a.status_code for a in answers] == [403, 403]
+        overview = client.get(f"/review/{with_report}", headers={"Accept": "text/html"}).text
+        assert AFTER.split("\n")[0] in overview and "Abernathy" not in overview
+
+
+def test_the_overview_says_how_reports_came_and_where_they_went(house: House, with_report: str) -> None:
+    page = house.http(OFFICER).get(f"/review/{with_report}", headers={"Accept": "text/html"}).text
+    for said in (
+        "10: CSV 1, HL7 v2 9", "cp1252 9", "unmatched 1, written 9", "0 of 5 instances and reports reviewed",
+        "No model here reads the language of some reports (de 1)", "1 of 9 reports were drawn at random",
+        "doubtful words",
+    ):  # fmt: skip
+        assert said in page, said
+    assert re.search(
+        r"<td>known</td><td class=\"num\">1</td><td class=\"num\">1</td><td class=\"num\">100 %</td>", page
+    )
+
+
+def test_a_report_that_leaks_is_withdrawn(house: House, with_report: str) -> None:
+    told = judge(house, with_report, 5, "leak", leak="name").json()
+    assert (told["tally"]["reports_bound"], told["tally"]["random_reviewed"]) == (1.0, 0)
+    assert told["reports"] == {"of": 9, "random": 1, "risk": 0, "aim": 0.95}
+    officer = house.http(OFFICER)
+    refused = officer.post(f"/api/v1/exports/{with_report}/release", json={})
+    assert refused.status_code == 422 and "report 5" in refused.json()["detail"]
+    assert officer.post(path(with_report, "/5/withdraw")).status_code == 201
+    deid = folder(house, with_report)
+    assert tables.read_table(deid / "reports.parquet", tables.REPORTS).num_rows == 0
+    assert (deid / "dicom/P1/2.25.100/2.25.1.dcm").exists()
+    assert house.client().export(with_report).result["reports"]["fates"]["review"] == 9
+    assert officer.post(f"/api/v1/exports/{with_report}/release", json={}).status_code == 201

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pipelines.contract import BadInput, Outcome, run_stage, write_atomic
 from pipelines.deidentify.review import pack as pack_module
+from pipelines.deidentify.review.marks import reading
 from pipelines.deidentify.review.verdicts import (
     FILE,
     Review,
@@ -74,10 +75,16 @@ def judge(deid: Path, *verdicts: Verdict) -> Review:
 def test_the_pack_holds_what_the_plan_says(made: Path) -> None:
     pack = json.loads((made / "deid" / "review" / "pack.json").read_text())
     assert (pack["images"], pack["random"], pack["risk"]) == (6, 3, 2)
-    assert [i["drawn"] for i in pack["items"]] == ["random"] * 3 + ["risk"] * 2
+    assert pack["reports"] == {"of": 6, "random": 3, "risk": 2, "aim": pack["aim"]}
+    assert [i["what"] for i in pack["items"]] == ["instance"] * 5 + ["report"] * 5
+    assert [i["drawn"] for i in pack["items"]] == (["random"] * 3 + ["risk"] * 2) * 2
+    assert [i["number"] for i in pack["items"]] == list(range(1, 11))
     written = {r["instance"] for r in pq.read_table(made / "deid" / "manifest.parquet").to_pylist() if r["output"]}
-    assert {i["instance"] for i in pack["items"]} <= written
-    for item in pack["items"]:
+    instances, reports = pack["items"][:5], pack["items"][5:]
+    assert {i["instance"] for i in instances} <= written
+    released = {r["accession"] for r in pq.read_table(made / "deid" / "reports.parquet").to_pylist()}
+    assert {i["accession"] for i in reports} <= released and len({i["accession"] for i in reports}) == 5
+    for item in instances:
         assert (made / "deid" / item["output"]).exists()
         assert item["shown"] == [0] and item["actions"]["changed"] > 0
         assert (made / "deid" / "preview" / f"{item['number']:04d}-0.png").exists()
@@ -91,6 +98,26 @@ def test_before_values_and_pictures_are_in_the_vault_alone(made: Path) -> None:
     assert sealed["source"] in {p.relative_to(made / "export").as_posix() for p in (made / "export").rglob("*")}
     plain = b"".join(p.read_bytes() for p in (made / "deid" / "review").iterdir())
     assert name["before"].split("^")[0].encode() not in plain
+
+
+def test_a_report_is_sealed_before_and_after_with_its_marks(made: Path) -> None:
+    key = load_vault_key(made / "vault.key")
+    pack = json.loads((made / "deid" / "review" / "pack.json").read_text())
+    released = {r["accession"]: r["text"] for r in pq.read_table(made / "deid" / "reports.parquet").to_pylist()}
+    for item in pack["items"][5:]:
+        sealed = unseal(made / "deid" / "vault" / "review" / f"{item['number']:04d}.vault", key)
+        text, shown = sealed["text"], reading(sealed["text"])
+        assert sealed["entry"] == item and text["after"] == released[item["accession"]]
+        assert text["before"].startswith("PATIENT: ") and text["place"].startswith("line ")
+        for side, cut in (("before", shown.before), ("after", shown.after)):
+            assert "".join(piece for piece, _ in cut) == text[side]
+        (name, new_name, mark), (number, new_number, _) = shown.rows
+        assert (mark.kind, mark.recogniser, mark.score) == ("NAME", "known", 1.0)
+        assert "," in name and number.isdigit() and name not in text["after"] and number not in text["after"]
+        assert text["before"].replace(name, new_name).replace(number, new_number) == text["after"]
+        assert item["finds"] == {"known": 2}
+        plain = (made / "deid" / "review" / "pack.json").read_bytes() + (made / "deid" / "events.jsonl").read_bytes()
+        assert name.split(",")[0].encode() not in plain and number.encode() not in plain
 
 
 def test_a_pack_that_was_cut_off_is_finished_to_the_same_bytes(
@@ -109,6 +136,7 @@ def test_a_pack_that_was_cut_off_is_finished_to_the_same_bytes(
     assert not (tmp_path / "deid" / "review" / "pack.json").exists()
     assert run_stage("deidentify", spec(made), tmp_path / "deid") is Outcome.DONE
     assert len(calls) == 6  # two were kept, one was tried twice
+    assert not (tmp_path / "deid" / "vault" / "tables").exists()
     for name in ("review/pack.json", "preview/0001-0.png", "preview/0005-0.png"):
         assert (tmp_path / "deid" / name).read_bytes() == (made / "deid" / name).read_bytes()
 
@@ -147,6 +175,23 @@ def test_a_confirmed_leak_stops_the_release_until_it_is_withdrawn(deid: Path) ->
     assert {r["patient"] for r in rows(deid, "patients")} == {
         r["patient"] for r in rows(deid, "manifest") if r["state"] == "written"
     }
+
+
+def test_a_report_that_leaks_is_withdrawn_alone(deid: Path) -> None:
+    review = judge(deid, Verdict(6, "leak", "name"))
+    with pytest.raises(BadInput, match="report 6"):
+        require_no_leak(review)
+    assert (review.tally().bound, review.tally().reports_random_reviewed) == (1.0, 1)
+    item = review.item(6)
+    for _ in range(2):
+        result = withdraw(deid, [item])
+    assert item["accession"] not in {r["accession"] for r in rows(deid, "reports")}
+    assert item["accession"] in {r["accession"] for r in rows(deid, "manifest")}  # its images stay
+    assert (result["counts"]["reports"], result["counts"]["quarantined"]["review"]) == (5, 1)
+    assert result["counts"]["images_written"] == 6 and result["digest"] == folder_digest(deid)
+    fates = result["reports"]["fates"]
+    assert (fates["written"], fates["review"]) == (5, 1) and sum(fates.values()) == result["reports"]["read"]
+    assert f"{item['source_id']},review,the report of {item['accession']}" in (deid / "quarantine.csv").read_text()
 
 
 def rows(deid: Path, name: str) -> list[dict]:
