@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydicom.dataset import Dataset
 
 from pipelines.deidentify.aliases import load_aliases
 from pipelines.deidentify.identities import Quarantine
@@ -22,9 +23,10 @@ from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.review.risk import factors
 from pipelines.deidentify.studies import Studies, identities_from_json, identities_to_json
 from pipelines.deidentify.vault import CROSSWALK, SOURCES, seal, unseal
+from pipelines.deidentify.vocabulary import is_defined_term
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Watch
-from pipelines.scan.dicom import configure_pydicom, text
+from pipelines.scan.dicom import configure_pydicom, per_file, text
 from pipelines.scan.inventory import part_name, read_part
 from pipelines.tables import MANIFEST, write_table
 
@@ -144,10 +146,12 @@ def _image(
                 row |= {"state": "opted_out", "reason": "opted_out", "claimed": None}
                 return
             row["practice"] = source.who.practice
-            if entry["kind"] == "image":
-                row |= {"rows": int(ds.Rows), "columns": int(ds.Columns), "view": text(ds, "ViewPosition")[:16]}
-            _remember(private, source, text(ds, "PatientName"), job.secret)
+            with per_file():
+                row |= _shape(ds) if entry["kind"] == "image" else {}
+                _remember(private, source, text(ds, "PatientName"), job.secret)
             written = cleaner.clean(ds, source)
+            with per_file():
+                risk = factors(ds, written.cleaned, source.identities.names, written.boxes)
             target, sha256 = _store(written, entry, job.root, scratch)
     except Quarantine as verdict:
         row |= {"state": "quarantined", "reason": verdict.reason, "detail": verdict.detail or None}
@@ -163,8 +167,14 @@ def _image(
         "boxes": written.boxes,
         "unknown": written.cleaned.unknown,
         "malformed": written.cleaned.malformed,
-        "risk": factors(ds, written.cleaned, source.identities.names, written.boxes),
+        "risk": risk,
     }
+
+
+def _shape(ds: Dataset) -> dict[str, Any]:
+    """What the masks of a study are joined by. Not all that a source calls a view is one."""
+    view = text(ds, "ViewPosition")[:16]
+    return {"rows": int(ds.Rows), "columns": int(ds.Columns), "view": view if is_defined_term(view) else ""}
 
 
 @contextlib.contextmanager
