@@ -7,10 +7,13 @@ import unicodedata
 from collections.abc import Iterator
 from datetime import date
 
-# The first three letters of month names, accents off, in English, German, French, Spanish, Italian and Portuguese.
+# The first three letters of month names, accents off: English, German, French, Spanish, Italian, Portuguese, Dutch,
+# the Nordic languages, Polish, Czech, Turkish, Russian.
 _NAMES = (
-    "jan ene gen", "feb fev fab", "mar", "apr avr abr", "may mai mag", "jun jui giu", "jul jui lug", "aug aou ago",
-    "sep set", "oct okt ott out", "nov", "dec dez dic",
+    "jan ene gen sty led oca янв", "feb fev fab lut uno sub фев", "mar maa mrt bre мар", "apr avr abr kwi dub nis апр",
+    "may mai mag mei maj kve маи мая", "jun jui giu cze cer haz июн", "jul jui lug lip tem июл",
+    "aug aou ago sie srp agu авг", "sep set wrz zar eyl сен", "oct okt ott out paz rij eki окт",
+    "nov lis kas ноя", "dec dez dic des gru pro ara дек",
 )  # fmt: skip
 _MONTHS: dict[str, tuple[int, ...]] = {}
 for _number, _names in enumerate(_NAMES, 1):
@@ -22,10 +25,10 @@ _PATTERNS = (
     re.compile(r"(?<!\d)(?P<y>(?:1[89]|20)\d\d) ?[年년] ?(?P<m>\d\d?) ?[月월] ?(?P<d>\d\d?) ?[日일]"),
     re.compile(r"(?<!\d)(?P<d>\d\d?)(?P<s>[-./ _])(?P<m>\d\d?)(?P=s)(?P<y>(?:1[89]|20)?\d\d)(?!\d)"),
     re.compile(r"(?<!\d)(?P<d>\d\d)(?P<m>\d\d)(?P<y>(?:19|20)\d\d)(?!\d)"),
-    re.compile(rf"(?<!\d)(?P<d>\d\d?)(?:st|nd|rd|th|er|º|\.)?{_SEP}(?:of |de )?(?P<n>[a-z]{{3}})[a-z]*\.?{_SEP}"
+    re.compile(rf"(?<!\d)(?P<d>\d\d?)(?:st|nd|rd|th|er|º|\.)?{_SEP}(?:of |de )?(?P<n>[a-zа-я]{{3}})[a-zа-я]*\.?{_SEP}"
                r"(?:de |del )?(?P<y>\d{4}|\d\d)(?!\d)"),
-    re.compile(rf"\b(?P<n>[a-z]{{3}})[a-z]*\.?{_SEP}(?P<d>\d\d?)(?:st|nd|rd|th)?{_SEP}(?P<y>\d{{4}}|'?\d\d)(?!\d)"),
-    re.compile(r"(?<![\da-z])(?P<d>\d\d)(?P<n>[a-z]{3})(?P<y>\d{4}|\d\d)(?!\d)"),
+    re.compile(rf"\b(?P<n>[a-zа-я]{{3}})[a-zа-я]*\.?{_SEP}(?P<d>\d\d?)(?:st|nd|rd|th)?{_SEP}(?P<y>\d{{4}}|'?\d\d)(?!\d)"),
+    re.compile(r"(?<![\da-z])(?P<d>\d\d)(?P<n>[a-zа-я]{3})(?P<y>\d{4}|\d\d)(?!\d)"),
 )  # fmt: skip
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom.datadict import dictionary_has_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from pipelines.deidentify.encode import raw_text
+from pipelines.deidentify.encode import STRINGS, raw_text
 from pipelines.deidentify.header_actions import ACCESSION, ISSUER, PATIENT_ID, PATIENT_NAME, ByAction
-from pipelines.deidentify.header_parts import Cleaned
+from pipelines.deidentify.header_parts import Cleaned, is_empty
 from pipelines.deidentify.needles import Needles
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.table import Action
@@ -104,9 +104,9 @@ class _Walk(ByAction):
                 element = self._remembered(ds, tag, raw, charset)
             except RecursionError:
                 raise
-            except Exception:  # noqa: BLE001 - pydicom and values.py raise many kinds; the element is dropped, counted
+            except Exception:  # noqa: BLE001 - pydicom and values.py raise many kinds; the element is emptied, counted
                 self.result.malformed += 1
-                element = None
+                element = _emptied(raw, tag)
             if element is not None:
                 new[key] = element
         return Dataset(new, parent_encoding=["utf8"])
@@ -148,7 +148,7 @@ class _Walk(ByAction):
         if action is None and (not dictionary_has_tag(tag) or self._ruled_out(tag)):
             self.result.unknown += 1
             return False
-        return action is not Action.REMOVE
+        return action is not Action.REMOVE or (tag in self.emptiable and is_empty(ds.get_item(tag)))
 
     def _ruled_out(self, tag: int) -> bool:
         """Whether a house rule removes an attribute: one that identifies, or one whose option is not chosen."""
@@ -165,6 +165,12 @@ class _Walk(ByAction):
         reserved = group << 16 | block
         creator = str(ds[reserved].value).strip() if reserved in ds else ""
         return (creator, group, number) in self.private
+
+
+def _emptied(raw: DataElement | RawDataElement, tag: int) -> RawDataElement | None:
+    """What stays of an element that cannot be read: nothing of a sequence, of bulk data, and of a private one."""
+    vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "")
+    return raw_text(tag, vr, "") if vr in STRINGS and not tag >> 16 & 1 else None
 
 
 def _number(item: tuple[Any, Any]) -> int:

@@ -9,12 +9,21 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.values import convert_SQ
 
+from pipelines.deidentify.encode import STRINGS
 from pipelines.deidentify.header_parts import converted, strings, with_value
 from pipelines.deidentify.header_texts import ANONYMOUS, defined_term
 from pipelines.deidentify.header_values import ByVR
 from pipelines.deidentify.needles import Needles
 from pipelines.deidentify.policy import Policy
-from pipelines.deidentify.table import Action, actions, dictionary_rules, identity_options, required, safe_private
+from pipelines.deidentify.table import (
+    Action,
+    actions,
+    dictionary_rules,
+    identity_options,
+    may_be_empty,
+    required,
+    safe_private,
+)
 from pipelines.deidentify.values import (
     BULK,
     LONG_TEXT,
@@ -36,6 +45,7 @@ PATIENT_NAME, PATIENT_ID, ISSUER, ACCESSION = 0x00100010, 0x00100020, 0x00100021
 _TIMEZONE = 0x00080201
 # The one sequence whose D asks for items: a verified document says by whom (type 1C), in dummies.
 _DUMMY_ITEMS = 0x0040A073
+_VALUELESS = frozenset({Action.ZERO, Action.DUMMY, Action.REMOVE})
 
 
 class ByAction(ByVR):
@@ -54,6 +64,7 @@ class ByAction(ByVR):
         super().__init__(policy, secret, who, needles, careful)
         self.private = safe_private(policy.private)
         self.table, self.required = actions(policy.options, enhanced), required(enhanced)
+        self.emptiable = may_be_empty()
         self.retained, self.rules = identity_options(policy.options), dictionary_rules()
         self.retaining = False
         self.special: dict[int, Callable[[str], str | None]] = {
@@ -85,17 +96,17 @@ class ByAction(ByVR):
         if element.VR == "UN":
             self.result.unknown += 1
             return None
-        if element.VR in TEMPORAL and action is not Action.ZERO and action is not Action.DUMMY:
+        if element.VR in TEMPORAL and action not in _VALUELESS:
             return self._temporal(element)
         match action:
             case None:
                 return self._by_rule(ds, element)
             case Action.KEEP:
                 return self._kept(element)
-            case Action.ZERO:
-                return with_value(element, Sequence() if element.VR == "SQ" else None)
-            case Action.DUMMY:
+            case Action.DUMMY if not element.is_empty:
                 return self._dummy(element)
+            case Action.ZERO | Action.DUMMY | Action.REMOVE:
+                return with_value(element, Sequence() if element.VR == "SQ" else None)
             case Action.CLEAN:
                 return self._clean(element)
         return self._uid(element)
@@ -158,9 +169,12 @@ class ByAction(ByVR):
         if element.VR in BULK:
             return None
         self.personal = True
+        if element.VR not in STRINGS:
+            return element
+        values = strings(element)
         if element.VR not in NUMBERS:
-            self.result.kept.update(strings(element))
-        return element
+            self.result.kept.update(values)
+        return with_value(element, values)
 
     def _clean(self, element: DataElement) -> DataElement | None:
         if element.tag == _TIMEZONE:

@@ -64,12 +64,18 @@ class Scope:
 
 
 def strings(element: DataElement) -> list[str]:
+    """The values as texts, each up to its first NUL: what is hidden behind one is shown by no viewer."""
     value = element.value
     if value is None:
         return []
     if isinstance(value, (str, int, float)) or not hasattr(value, "__iter__") or element.VM <= 1:
-        return [str(value)]
-    return [str(v) for v in value]
+        return [str(value).partition("\0")[0]]
+    return [str(v).partition("\0")[0] for v in value]
+
+
+def is_empty(element: DataElement | RawDataElement) -> bool:
+    """Whether a stored element has no value, or no items."""
+    return element.value is None or (isinstance(element.value, (bytes, Sequence)) and len(element.value) == 0)
 
 
 def with_value(element: DataElement, value: Any) -> DataElement | RawDataElement:

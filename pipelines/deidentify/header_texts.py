@@ -9,10 +9,19 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from pipelines.deidentify.header_parts import Scope, strings, with_value
-from pipelines.deidentify.vocabulary import clinical_words, is_defined_term, is_term, listed, words
+from pipelines.deidentify.vocabulary import (
+    clinical_words,
+    coded_words,
+    is_defined_term,
+    is_meaning,
+    is_term,
+    listed,
+    words,
+)
 from pipelines.scan.dicom import text
 
 _SCHEME, _LABEL_LENGTH, ANONYMOUS = "CodingSchemeDesignator", 4, "REMOVED"
+_MEANINGS = frozenset({"CodeMeaning", "ExtendedCodeMeaning"})
 _VALUES = frozenset({"CodeValue", "LongCodeValue", "ExtendedCodeValue", "URNCodeValue"})
 
 
@@ -22,11 +31,16 @@ class Texts(Scope):
     def _code(self, ds: Dataset, element: DataElement) -> DataElement:
         """A part of a coded entry: as it is in a public scheme, else a keyed name for the scheme and for the code.
 
-        Keyed, because codes of one site must still be equal where they were equal. Meanings are plain text.
+        Keyed, because codes of one site must still be equal where they were equal. Meanings are plain text; one of a
+        public scheme may also use the eponyms that coded concepts use.
         """
         self.personal = True
         scheme = text(ds, _SCHEME)
-        if scheme in listed("coding_schemes") or (not scheme and element.keyword == _SCHEME):
+        public = scheme in listed("coding_schemes")
+        if public and element.keyword in _MEANINGS:
+            meant = coded_words()
+            return self._mapped(element, lambda v: self._without_echo(v) if is_meaning(v) else self._label(v, meant))
+        if public or (not scheme and element.keyword == _SCHEME):
             return self._mapped(element, self._without_echo)
         if element.keyword == _SCHEME:
             return self._mapped(element, lambda value: f"99{self._keyed('scheme', value)}"[:16])
@@ -46,20 +60,20 @@ class Texts(Scope):
         kept = value if kept == " ".join(value.split()) else kept
         return "" if kept and self.needles.in_text(kept) else kept
 
-    def _clinical_only(self, value: str) -> str:
-        """The clinical words of a description, without those that are also names in this object."""
+    def _clinical_only(self, value: str, known: frozenset[str] = frozenset()) -> str:
+        """The clinical and `known` words of a description, without those that are also names in this object."""
         names = self.needles.name_words if self.careful else frozenset()
         spaced = " ".join(t.replace("/", " / ") for t in value.split() if "://" not in t)
         found = (t.strip(_BRACKETS) for t in spaced.split())
-        tokens = [t for t in found if _is_plain(t, names)]
+        tokens = [t for t in found if _is_plain(t, names, known)]
         self.clinical.update(w for t in tokens for w in words(t))
         return " ".join(tokens).strip(" /")
 
-    def _label(self, value: str) -> str:
+    def _label(self, value: str, known: frozenset[str] = frozenset()) -> str:
         """A text that may not be left empty: clinical words, a number or mark of a few characters, or REMOVED."""
         value = value.strip(" \0")
         short = len(value) <= _LABEL_LENGTH and not (self.careful and self.needles.in_text(value))
-        return value and (value if short else self._clinical_only(value) or ANONYMOUS)
+        return value and (value if short else self._clinical_only(value, known) or ANONYMOUS)
 
     def _mapped(self, element: DataElement, function: Callable[[str], str]) -> DataElement:
         return with_value(element, [function(s) for s in strings(element)])
@@ -74,8 +88,9 @@ _PLAIN = re.compile(r"[\w.,/+\-]+")
 _BRACKETS = "()[]:;"
 
 
-def _is_plain(token: str, names: frozenset[str]) -> bool:
-    """A clinical word that is no name here, or a number too short to be one of a person's."""
+def _is_plain(token: str, names: frozenset[str], known: frozenset[str]) -> bool:
+    """A clinical or known word that is no name here, or a number too short to be one of a person's."""
     found = words(token)
     short = sum(c.isdigit() for c in token) <= 2 and (bool(found) or len(token) <= 3)
-    return short and bool(_PLAIN.fullmatch(token)) and all(w in clinical_words() and w not in names for w in found)
+    fit = all((w in clinical_words() or w in known) and w not in names for w in found)
+    return short and fit and bool(_PLAIN.fullmatch(token))

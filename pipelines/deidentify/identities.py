@@ -42,7 +42,7 @@ _ID = re.compile(r"\w*(?:ID|IDs|SerialNumber|IdentificationNumber|OrderNumber\w*
 _NO_ID = re.compile(r"IssuerOf\w+|\w*(?:ProtocolID|TransformationID|ContextID|RegistrationID|MultiplexGroupID|ViewID)")
 _INSTITUTION = {"InstitutionName", "ResponsibleOrganization", "VerifyingOrganization", "ClinicalTrialSiteName"}
 _PHONE = re.compile(r"(?<![\d.])(?:\+\d{1,3}[ .-]?)?\(?\d{2,4}\)?[ .-]\d{3,4}[ .-]\d{4}(?!\d)")
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]++\.[\w.]+")  # from its start only: linear in any text
 _TEXT = {"LO", "SH", "LT", "ST", "UT", "UC", "PN", "AE", "UR"}
 # Never converted here: these identify nobody, and converting is what costs.
 _NUMERIC = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "AT", "DS", "IS", "UV", "SV"})

@@ -10,7 +10,7 @@ from itertools import product
 
 from pipelines.deidentify.dates import dates_in
 from pipelines.deidentify.identities import Identities
-from pipelines.deidentify.spellings import collapse, encodings, fold, joined_digits, variants
+from pipelines.deidentify.spellings import SEPARATORS, collapse, encodings, fold, joined_digits, squeeze, variants
 from pipelines.deidentify.vocabulary import clinical_words, words
 
 # Shorter numbers (a study ID "1082") occur by chance in every header; they are compared with whole values only.
@@ -51,6 +51,11 @@ class Needles:
         """Digits of identifiers and phones, which must stand alone."""
         found = {d for value in self.identities.ids for d in _id_digits(value)}
         return frozenset(found | {d for phone in self.identities.phones for d in _phone_digits(phone)})
+
+    @cached_property
+    def squeezed(self) -> frozenset[str]:
+        """Identifiers of letters and digits without their separators."""
+        return frozenset(s for value in self.identities.ids for s in _squeezed(value))
 
     @cached_property
     def uids(self) -> frozenset[str]:
@@ -98,6 +103,9 @@ class Needles:
                 return "value"
             if any(d in self.identities.dates for d in dates_in(text)):
                 return "date"
+            run_together = squeeze(folded)
+            if any(s in run_together and _divided(s).search(folded) for s in self.squeezed):
+                return "value"
         if text.strip() in self.identities.ids and not text.strip().isalpha() and len(text.strip()) >= 4:
             return "value"
         present = set(words(folded))
@@ -171,9 +179,25 @@ def _value_phrases(value: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1 << 14)
 def _id_digits(value: str) -> tuple[str, ...]:
-    """The digits of an identifier, as a number alone, leading zeros off."""
-    digits = "".join(c for c in value if c.isdecimal() and c.isascii()).lstrip("0")
-    return (digits,) if len(digits) >= SHORTEST_NUMBER and "@" not in value else ()
+    """The digits of an identifier, as a number alone, leading zeros off where it is long enough without."""
+    padded = "".join(c for c in value if c.isdecimal() and c.isascii())
+    digits = padded.lstrip("0")
+    digits = digits if len(digits) >= SHORTEST_NUMBER else padded
+    return (digits,) if len(digits) >= SHORTEST_NUMBER and digits.strip("0") and "@" not in value else ()
+
+
+@lru_cache(maxsize=1 << 14)
+def _squeezed(value: str) -> tuple[str, ...]:
+    short = squeeze(value.strip())
+    mixed = any(c.isdigit() for c in short) and any(c.isalpha() for c in short)
+    return tuple(variants(short)) if mixed and len(short) >= SHORTEST_NUMBER and "@" not in short else ()
+
+
+@lru_cache(maxsize=1 << 14)
+def _divided(squeezed: str) -> re.Pattern[str]:
+    """The identifier standing alone, with or without separators anywhere in it."""
+    characters = f"{SEPARATORS}*".join(map(re.escape, squeezed))
+    return re.compile(rf"(?<![^\W_]){characters}(?![^\W_])")
 
 
 @lru_cache(maxsize=1 << 14)

@@ -5,6 +5,7 @@ Labels, descriptions and comments of a plane never stay, nor do planes hidden in
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipelines.deidentify.identities import Quarantine
 _ROWS, _COLUMNS, _FRAMES, _DATA = 0x0010, 0x0011, 0x0015, 0x3000
 # Geometry and type; the rest of the module is words, or numbers that describe the words.
 _KEPT = (_ROWS, _COLUMNS, _FRAMES, 0x0040, 0x0050, 0x0051, 0x0100, 0x0102, _DATA)
+_LETTERS = re.compile(rb"[A-Za-z]{5,}")
 _TYPES = ("G", "R")
 MOST_PIXELS = 1 << 28
 
@@ -51,6 +53,8 @@ def _is_clean(ds: Dataset, base: int, pixels: Looker) -> bool:
     if not 0 < size <= MOST_PIXELS or len(data) < (size + 7) // 8 or ds[base | 0x0040].value not in _TYPES:
         return False
     if int(ds[base | 0x0100].value) != 1 or int(ds[base | 0x0102].value) != 0:
+        return False
+    if any(len(set(run)) > 2 for run in _LETTERS.findall(data)):  # a text, not dots that happen to be letters
         return False
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
     if bits[size:].any():  # what lies behind the last pixel is no picture

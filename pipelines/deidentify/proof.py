@@ -37,14 +37,17 @@ def prove(output: bytes, needles: Needles, source: Dataset) -> None:
     proven is what a reader will see.
     """
     texts: list[str] = []
+    values: list[bytes] = []
     dates = {d.strftime("%Y%m%d") for d in needles.identities.dates}
     for level, tag, vr, value in _leaves(output):
+        values.append(value)
         if vr in ("DA", "DT"):
             if level == 0 and _same_date(source, tag, value, dates):
                 raise Quarantine("residue", "date not moved")
         elif vr in _SEARCHED:
             texts += _split(value, vr)
-    if needles.in_bytes(_OUR_UID.sub(b"\0", output)):
+    # Value by value: the length before and the tag behind a value may look like digits that continue it.
+    if needles.in_bytes(_OUR_UID.sub(b"\0", b"\n".join(values))):
         raise Quarantine("residue", "value in the header")
     # Most objects are settled by one look at all texts together; single ones are judged only when that look hits.
     if needles.in_text("\n".join(texts)) or needles.identities.ids.intersection(texts):

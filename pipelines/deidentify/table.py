@@ -125,6 +125,12 @@ def required(enhanced: bool) -> frozenset[int]:
 
 
 @cache
+def may_be_empty() -> frozenset[int]:
+    """Tags that the profile lets stand without a value: one that is empty already says nothing, and may be required."""
+    return frozenset(row.tag for row in rows() if set(row.basic.split("/")) & {"Z", "D"})
+
+
+@cache
 def identity_options(options: Options) -> frozenset[int]:
     """Tags whose value identifies a device or an institution and is kept because an option asks for it."""
     chosen = {"device": options.device, "institution": options.institution}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ _DA = re.compile(r"(\d{4})\.?(\d\d)\.?(\d\d)")
 _DT = re.compile(r"(\d{8})((?:\d\d){0,3}(?:\.\d{1,6})?)([+-]\d{4})?")
 _TM = re.compile(r"([01]\d|2[0-3])(?::?[0-5]\d(?::?[0-5]\d(?:\.\d{1,6})?)?)?|2359(?:60|59)")
 _AS = re.compile(r"(\d{3})([DWMY])")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d+)?")
 _ZONE = re.compile(r"[+-]\d{4}")
 _DAY = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 OLDEST_YEARS = 90
@@ -94,8 +95,9 @@ def cap_age(value: str) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Whether a DS or IS value is a number and nothing else."""
-    return bool(_NUMBER.fullmatch(str(value).strip(" \0")))
+    """Whether a DS or IS value is a finite number and nothing else."""
+    text = str(value).strip(" \0")
+    return bool(_NUMBER.fullmatch(text)) and math.isfinite(float(text))
 
 
 def is_zone(value: object) -> bool:

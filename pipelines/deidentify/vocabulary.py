@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,37 @@ def clinical_words() -> frozenset[str]:
     patient's own name is known.
     """
     from pydicom._dicom_dict import DicomDictionary
-    from pydicom.sr._concepts_dict import concepts
 
-    found: set[str] = set()
-    schemes: dict[str, Any] = concepts
-    for scheme in schemes.values():
-        for codes in scheme.values():
-            for meaning, *_ in codes.values():
-                found.update(w for w in _WORD.findall(meaning) if w.islower())
+    found = {w for meaning in _meanings() for w in _WORD.findall(meaning) if w.islower()}
     for _, _, name, *_ in DicomDictionary.values():
         found.update(words(name))
     return frozenset(found) | listed_words("clinical_words")
+
+
+def _meanings() -> Iterator[str]:
+    """Meanings of the coded concepts that pydicom ships."""
+    from pydicom.sr._concepts_dict import concepts
+
+    schemes: dict[str, Any] = concepts
+    for scheme in schemes.values():
+        for codes in scheme.values():
+            yield from (meaning for meaning, *_ in codes.values())
+
+
+@cache
+def coded_words() -> frozenset[str]:
+    """Words of the coded concepts that pydicom ships, eponyms among them."""
+    return frozenset(word for meaning in _meanings() for word in words(meaning))
+
+
+@cache
+def _concept_meanings() -> frozenset[str]:
+    return frozenset(meaning.casefold() for meaning in _meanings())
+
+
+def is_meaning(value: str) -> bool:
+    """Whether a text is, as a whole, the meaning of a coded concept of the standard (PS3.16)."""
+    return value.strip().casefold() in _concept_meanings()
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.valuerep import VR
 
 from tests.judge.own import BULK, Own, leaves, read_day
 
@@ -19,6 +20,7 @@ CHARSETS = ("latin-1", "utf-8", "utf-16-le", "utf-16-be", "iso8859-2", "iso8859-
 DATES = ("%Y%m%d", "%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d %b %Y",
          "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")  # fmt: skip
 SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
+_VRS = frozenset(vr.value.lower().encode() for vr in VR if len(vr.value) == 2)
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 PLAIN = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "å": "aa", "ø": "oe", "æ": "ae"}
 
@@ -30,6 +32,13 @@ class Residue:
     kind: str
     where: str
     value: str
+
+
+def planted_in(data: bytes, texts: Iterable[str]) -> set[str]:
+    """Those of `texts` that stand in `data` as they are, in any charset and case, composed or decomposed."""
+    data = data.lower()
+    forms = {t: {unicodedata.normalize(f, s) for f in ("NFC", "NFD") for s in (t, t.lower(), t.upper())} for t in texts}
+    return {text for text, spelt in forms.items() if any(_stands(data, p) for p in patterns(spelt))}
 
 
 def residues(own: Own, output: Path, shift: int | None = None) -> list[Residue]:
@@ -87,9 +96,11 @@ def patterns(texts: Iterable[str]) -> set[bytes]:
     for text in texts:
         for charset in CHARSETS:
             try:
-                found.add(text.encode(charset).lower())
+                written = text.encode(charset).lower()
             except UnicodeEncodeError:
                 continue
+            # A writer may shift back to any character set behind the text, or to none.
+            found.add(written.removesuffix(b"\x1b(b"))
     return {p for p in found if len(p) >= 4}
 
 
@@ -103,12 +114,17 @@ def _stands(data: bytes, pattern: bytes) -> bool:
     """Whether a pattern stands in data and is no piece of a longer word or number."""
     start = data.find(pattern)
     while start >= 0:
-        before, after = data[start - 1 : start], data[start + len(pattern) : start + len(pattern) + 1]
-        joined = (_alike(before, pattern[:1]), _alike(after, pattern[-1:]))
-        if not any(joined):
+        end = start + len(pattern)
+        joined = _alike(pattern[-1:], data[end : end + 1]) and not _begins_element(data, end)
+        if not joined and not _alike(data[start - 1 : start], pattern[:1]):
             return True
         start = data.find(pattern, start + 1)
     return False
+
+
+def _begins_element(data: bytes, at: int) -> bool:
+    """Whether the next element begins here: the low byte of a group number may look like a digit or a letter."""
+    return data[at + 1 : at + 2] == b"\0" and data[at + 4 : at + 6] in _VRS
 
 
 def _alike(a: bytes, b: bytes) -> bool:
