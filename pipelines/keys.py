@@ -7,7 +7,6 @@ and nothing can be lost. Uses are separated by HKDF (RFC 5869) so that no value 
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 import os
@@ -99,7 +98,7 @@ class DerivationSecret:
         return base64.b32encode(self._hash(use, value)[:10]).decode()
 
     def _hash(self, use: str, value: str) -> bytes:
-        return hmac.new(self._keys(use), value.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
+        return hmac.digest(self._keys(use), value.encode("utf-8", "surrogateescape"), "sha256")
 
     def _keys(self, use: str) -> bytes:
         cache: dict[str, bytes] = self.__dict__.setdefault("_cache", {})

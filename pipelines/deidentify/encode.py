@@ -7,9 +7,10 @@ writes the few others. Sequences and their items get explicit lengths, whatever 
 from __future__ import annotations
 
 import struct
+from operator import itemgetter
 from typing import Any
 
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import correct_ambiguous_vr_element, write_data_element
@@ -42,10 +43,7 @@ def raw_text(tag: int, vr: str, *values: str) -> RawDataElement:
 
 def encode_dataset(ds: Dataset, implicit: bool, little: bool) -> bytes:
     """The elements of `ds` in ascending order of tags."""
-    parts = []
-    for tag, element in sorted(ds.items(), key=_number):
-        parts += _element(ds, int(tag), element, implicit, little)
-    return b"".join(parts)
+    return _joined(ds, _in_order(ds), implicit, little)
 
 
 def as_raw(ds: Dataset, implicit: bool, little: bool) -> Dataset:
@@ -63,11 +61,11 @@ def encode_file(ds: Dataset, syntax: UID, sop_class: str, sop_instance: str) -> 
     """A Part 10 file of `ds` with a zero preamble and file meta of our own: what goes before the value of its pixel
     data (all, if it has none), and what goes behind it."""
     implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
-    utf8 = {"parent_encoding": ["utf8"]}
-    head = Dataset({tag: element for tag, element in ds.items() if tag < PIXEL_DATA}, **utf8)
-    behind = Dataset({tag: element for tag, element in ds.items() if tag > PIXEL_DATA}, **utf8)
+    elements = _in_order(ds)
+    head = _joined(ds, [e for e in elements if e[0] < PIXEL_DATA], implicit, little)
+    behind = _joined(ds, [e for e in elements if e[0] > PIXEL_DATA], implicit, little)
     pixels = ds.get(PIXEL_DATA)
-    before = [b"\0" * 128, b"DICM", _file_meta(syntax, sop_class, sop_instance), encode_dataset(head, implicit, little)]
+    before = [b"\0" * 128, b"DICM", _file_meta(syntax, sop_class, sop_instance), head]
     after = []
     if pixels is not None:
         length = UNDEFINED if syntax.is_encapsulated else len(pixels.value) + len(pixels.value) % 2
@@ -76,8 +74,20 @@ def encode_file(ds: Dataset, syntax: UID, sop_class: str, sop_instance: str) -> 
             after.append(struct.pack("<HHL", 0xFFFE, 0xE0DD, 0))
         elif len(pixels.value) % 2:
             after.append(b"\0")
-    after.append(encode_dataset(behind, implicit, little))
+    after.append(behind)
     return b"".join(before), b"".join(after)
+
+
+def _in_order(ds: Dataset) -> list[tuple[int, Any]]:
+    # Plain numbers: comparing pydicom's tags costs more than everything else here.
+    return sorted(((int(tag), element) for tag, element in ds.items()), key=itemgetter(0))
+
+
+def _joined(ds: Dataset, elements: list[tuple[int, Any]], implicit: bool, little: bool) -> bytes:
+    parts = []
+    for tag, element in elements:
+        parts += _element(ds, tag, element, implicit, little)
+    return b"".join(parts)
 
 
 def _element(ds: Dataset, tag: int, element: Any, implicit: bool, little: bool) -> list[bytes]:
@@ -133,8 +143,3 @@ def _file_meta(syntax: UID, sop_class: str, sop_instance: str) -> bytes:
         parts += [_header(tag, vr, raw.length, False, True), raw.value or b""]
     body = b"".join(parts)
     return _header(0x00020000, "UL", 4, False, True) + struct.pack("<L", len(body)) + body
-
-
-def _number(item: tuple[Any, DataElement | RawDataElement]) -> int:
-    # A plain number: comparing pydicom's tags costs more than everything else here.
-    return int(item[0])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
@@ -22,6 +22,7 @@ from pipelines.deidentify.header_parts import Cleaned, is_empty
 from pipelines.deidentify.needles import Needles
 from pipelines.deidentify.policy import Policy
 from pipelines.deidentify.table import Action
+from pipelines.deidentify.values import in_dictionary
 from pipelines.keys import DerivationSecret
 from pipelines.scan.dicom import PIXEL_DATA, Subject, text
 
@@ -96,10 +97,8 @@ class _Walk(ByAction):
         """A new dataset of what may be carried over from one level, and from all levels below it."""
         new: dict[BaseTag, Any] = {}
         charset = str(ds.original_character_set)
-        for key, raw in sorted(ds.items(), key=_number):
-            tag = int(key)
-            if tag == PIXEL_DATA or not self._carried(ds, tag):
-                continue
+        stored = ((int(key), key, raw) for key, raw in ds.items())  # plain numbers: comparing pydicom's tags costs most
+        for tag, key, raw in sorted(s for s in stored if s[0] != PIXEL_DATA and self._carried(ds, s[0])):
             try:
                 element = self._remembered(ds, tag, raw, charset)
             except RecursionError:
@@ -145,7 +144,7 @@ class _Walk(ByAction):
         if tag in self.special:
             return True
         action = self.table.get(tag)
-        if action is None and (not dictionary_has_tag(tag) or self._ruled_out(tag)):
+        if action is None and (not in_dictionary(tag) or self._ruled_out(tag)):
             self.result.unknown += 1
             return False
         return action is not Action.REMOVE or (tag in self.emptiable and is_empty(ds.get_item(tag)))
@@ -169,13 +168,8 @@ class _Walk(ByAction):
 
 def _emptied(raw: DataElement | RawDataElement, tag: int) -> RawDataElement | None:
     """What stays of an element that cannot be read: nothing of a sequence, of bulk data, and of a private one."""
-    vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "")
+    vr = raw.VR or (dictionary_VR(tag) if in_dictionary(tag) else "")
     return raw_text(tag, vr, "") if vr in STRINGS and not tag >> 16 & 1 else None
-
-
-def _number(item: tuple[Any, Any]) -> int:
-    # A plain number: comparing pydicom's tags costs more than everything else here.
-    return int(item[0])
 
 
 __all__ = ["Cleaned", "HeaderCleaner"]

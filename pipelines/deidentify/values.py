@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
@@ -41,6 +42,12 @@ _DUMMIES = {"DA": NO_DATE, "DT": NO_DATE, "TM": "000000", "PN": "ANONYMOUS", "AS
 
 class Malformed(ValueError):
     """The value does not follow its VR; it is emptied rather than guessed at."""
+
+
+@lru_cache(maxsize=1 << 14)
+def in_dictionary(tag: int) -> bool:
+    """Whether PS3.6 names an attribute; repeating groups count."""
+    return bool(dictionary_has_tag(tag))
 
 
 def parse_date(value: str) -> date:
@@ -107,7 +114,7 @@ def is_zone(value: object) -> bool:
 
 def fits(vr: str, tag: int) -> bool:
     """Whether an element is stored under a VR of the kind that the dictionary gives it; another kind is malformed."""
-    if vr == "UN" or not dictionary_has_tag(tag):
+    if vr == "UN" or not in_dictionary(tag):
         return True
     wanted = dictionary_VR(tag).split(" or ")
     vr = vr.split(" or ")[0]
@@ -131,8 +138,8 @@ def dummy(vr: str) -> str | int | None:
 def vr_of(ds: Dataset, tag: int) -> str:
     """The VR of an element without converting its value: as stored, else the dictionary's, else UN."""
     vr = ds.get_item(tag).VR
-    if vr is None or (vr == "UN" and dictionary_has_tag(tag)):
-        return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+    if vr is None or (vr == "UN" and in_dictionary(tag)):
+        return dictionary_VR(tag) if in_dictionary(tag) else "UN"
     return str(vr)
 
 

@@ -98,7 +98,7 @@ def _texts(ds: Dataset) -> Iterable[bytes]:
     """The undecoded texts of the top level; what is nested is in the same character set or names its own."""
     for tag, raw in ds.items():  # as stored: iterating the dataset itself would convert every element
         value = raw.value
-        if not isinstance(value, bytes) or tag == CHARACTER_SET or (value.isascii() and b"\x1b" not in value):
+        if not isinstance(value, bytes) or (value.isascii() and b"\x1b" not in value) or tag == CHARACTER_SET:
             continue
         try:
             vr = raw.VR or dictionary_VR(tag)

@@ -123,9 +123,10 @@ def _header(file: BinaryIO, size: int) -> tuple[FileDataset, _Found | None, byte
         def at_pixels(
             tag: int, vr: str | None, length: int, buffer: io.BytesIO = buffer, found: list[_Found] = found
         ) -> bool:
-            if tag == PIXEL_DATA:
-                found.append(_Found(buffer.tell(), vr, length))
-            return tag == PIXEL_DATA
+            if int(tag) != PIXEL_DATA:  # comparing pydicom's tags costs more than all else here
+                return False
+            found.append(_Found(buffer.tell(), vr, length))
+            return True
 
         try:
             ds = read_partial(buffer, stop_when=at_pixels, force=True)

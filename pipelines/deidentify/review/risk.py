@@ -35,7 +35,7 @@ def factors(before: Dataset, cleaned: Cleaned, names: Iterable[str], boxes: int)
         "risk_modality": text(before, "Modality").upper() in _MODALITIES
         or text(before, "SOPClassUID").startswith(_SECONDARY_CAPTURE),
         "malformed": cleaned.malformed > 0,
-        "free_text": any(_is_text(cleaned.ds, tag) for tag in tags),
+        "free_text": any(element.VR in LONG_TEXT and element.value for element in cleaned.ds.values()),
         "name_words": _name_left(cleaned.ds, names),
         "unknown": cleaned.unknown > 0,
         "frames": (count := text(before, "NumberOfFrames")).isdecimal() and int(count) >= FRAMES,
@@ -61,8 +61,3 @@ def _name_left(ds: Dataset, names: Iterable[str]) -> bool:
         return False
     texts = (ds[tag].value for tag in ds.keys() if ds.get_item(tag).VR in TEXT and tag not in _PSEUDONYMS)  # noqa: SIM118
     return any(doubtful.intersection(words(str(value))) for value in texts if value)
-
-
-def _is_text(ds: Dataset, tag: int) -> bool:
-    element = ds.get_item(tag)
-    return element is not None and element.VR in LONG_TEXT and bool(element.value)
