@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from pydicom._uid_dict import UID_dictionary
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -60,10 +62,15 @@ class ByVR(Texts):
             items = [item for item in items if not names_subject(item, traits=traits)]
         return with_value(element, Sequence([self.dataset(item) for item in items]))
 
+    @cached_property
+    def _days(self) -> int:
+        return self.secret.shift_days(self.who.patient)
+
     def _temporal(self, element: DataElement) -> DataElement | None:
         if self.options.dates == "remove":
             return None
-        days = self.secret.shift_days(self.who.patient) if self.options.dates == "shift" else 0
+        days = self._days if self.options.dates == "shift" else 0
+        self.personal = self.personal or days != 0
         try:
             moved = [shift(element.VR, value, days) for value in strings(element)]
         except Malformed:

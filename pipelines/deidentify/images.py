@@ -27,7 +27,7 @@ from pipelines.deidentify.vocabulary import is_defined_term
 from pipelines.keys import DerivationSecret
 from pipelines.parallel import Watch
 from pipelines.scan.dicom import configure_pydicom, per_file, text
-from pipelines.scan.inventory import part_name, read_part
+from pipelines.scan.inventory import part_name, read_part, stamp
 from pipelines.tables import MANIFEST, write_table
 
 # What the merge needs beyond the manifest.
@@ -139,7 +139,7 @@ def _image(
 ) -> None:
     cleaner = _cleaner(job.policy, job.secret, job.issuer, job.opt_out, job.aliases)
     try:
-        with _opened(path, entry["sha256"]) as file:
+        with _opened(path, entry, job.secret) as file:
             ds, source = cleaner.read(file)
             if source.opted_out:
                 private.opted_out.append(source.who.accession)
@@ -178,14 +178,15 @@ def _shape(ds: Dataset) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, sha256: str) -> Iterator[BinaryIO]:
+def _opened(path: Path, entry: dict[str, Any], secret: DerivationSecret) -> Iterator[BinaryIO]:
     """The source, open and checked to be what was scanned; raises Quarantine."""
     try:
         file = path.open("rb")
     except OSError as error:
         raise Quarantine("unreadable", type(error).__name__) from None
     with file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+        same = stamp(file, secret) == entry["stamp"]
+        if not same and hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
             raise Quarantine("unreadable", "changed since it was scanned")
         yield file
 
