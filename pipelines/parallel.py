@@ -14,23 +14,19 @@ import os
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.contract import Retry, RunFolder, Stopped, die_with_parent
+from pipelines.contract import Retry, RunFolder
+from pipelines.poolprocess import THREAD_LIMITS, serve, waits_for_disk
+from pipelines.watch import CRASH, TIMEOUT, Progress, Watch
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
-Item = TypeVar("Item")
 
-CRASH, TIMEOUT = "crash", "timeout"
-"""Why an item was condemned."""
-# One thread each: the processes are the parallelism. Read by the libraries when a child imports them.
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ISOLATE = True
 """False lets one worker work in the stage's own process, without protection, for debuggers and tests that patch."""
 ITEM_SECONDS = 300.0
@@ -41,7 +37,6 @@ STRIKES, STRIKES_IF_KILLED = 2, 3
 MOST_LOSSES = 3
 GRACE = 20.0
 TICK = 0.25
-_OUT_OF_MEMORY = 137
 
 
 def worker_count(workers: int) -> int:
@@ -63,70 +58,6 @@ def map_unordered(
 
 def _without_items(function: Callable[[Unit], Result], unit: Unit, _: Watch) -> Result:
     return function(unit)
-
-
-@dataclass
-class Progress:
-    """How far a step is, in items, whoever did them."""
-
-    run: RunFolder
-    total: int | None
-    what: str
-    done: int = 0
-
-    def add(self, items: int = 1) -> None:
-        """Count items; negative when a dead process's items will be done again."""
-        self.done += items
-        self.run.progress(self.done, self.total, self.what)
-
-
-class Watch:
-    """What the function of a unit tells the pool while it works. This one works in the stage's own process."""
-
-    def __init__(self, run: RunFolder | None = None, progress: Progress | None = None) -> None:
-        self.run, self.progress = run, progress
-        self.suspects: frozenset[str] = frozenset()
-        self.condemned: dict[str, str] = {}
-
-    def over(
-        self, items: Sequence[Item], name: Callable[[Item], str], size: Callable[[Item], int | None] | None = None
-    ) -> Iterator[tuple[Item, str | None]]:
-        """Each item with CRASH or TIMEOUT when it must be left out, else None.
-
-        Suspects come first, so nothing may depend on the order. `name` is unique in the unit, `size` is in bytes.
-        Raises Stopped between items when the stage was asked to stop.
-        """
-        for item in sorted(items, key=lambda i: name(i) not in self.suspects):
-            fate = self.condemned.get(name(item))
-            if fate is None:
-                self._begin(name(item), size(item) or 0 if size else 0)
-            yield item, fate
-            self._end()
-
-    def _begin(self, name: str, size: int) -> None:
-        pass
-
-    def _end(self) -> None:
-        if self.progress:
-            self.progress.add()
-        if self.run:
-            self.run.check_stop()
-
-
-class _ChildWatch(Watch):
-    """The watch inside a worker process; it speaks through the pipe."""
-
-    def __init__(self, pipe: Connection) -> None:
-        super().__init__()
-        self.pipe = pipe
-
-    def _begin(self, name: str, size: int) -> None:
-        self.pipe.send(("begin", (name, size)))
-
-    def _end(self) -> None:
-        self.pipe.send(("end", None))
-        if self.pipe.poll():  # while a unit is at work the only word from above is to stop
-            raise Stopped
 
 
 @dataclass
@@ -253,7 +184,7 @@ class Pool:
         # spawn, not fork: the stage may hold threads, and the kernel ties a child to the thread that made it.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
+        process = context.Process(target=serve, args=(theirs, os.getpid()), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -297,7 +228,7 @@ class Pool:
 
     def _end_overdue(self) -> None:
         for worker in self._busy:
-            if worker.deadline and time.monotonic() > worker.deadline and not _waits_for_disk(worker.process.pid):
+            if worker.deadline and time.monotonic() > worker.deadline and not waits_for_disk(worker.process.pid):
                 worker.overdue = True
                 worker.process.kill()
 
@@ -340,40 +271,3 @@ class Pool:
 
 
 _END = object()
-
-
-def _waits_for_disk(pid: int) -> bool:
-    """Whether a process is in the kernel's uninterruptible sleep: the storage hangs, not the file."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "D"
-    except OSError:
-        return False
-
-
-def _serve(pipe: Connection, parent: int) -> None:
-    """The life of a worker process."""
-    die_with_parent(parent)
-    # The stage's own process decides when to stop; a signal to the whole group must not cut a file in two.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
-    watch = _ChildWatch(pipe)
-    with contextlib.suppress(EOFError, ConnectionError, Stopped):
-        while task := pipe.recv():
-            function, unit, watch.suspects, watch.condemned = task
-            _answer(pipe, partial(function, unit, watch))
-
-
-def _answer(pipe: Connection, call: Callable[[], Any]) -> None:
-    try:
-        answer = ("done", call())
-    except Stopped:
-        raise
-    except MemoryError:
-        os._exit(_OUT_OF_MEMORY)  # as the kernel would have ended it a moment later: the item is to blame
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the stage's to hear
-        answer = ("error", error)
-    try:
-        pipe.send(answer)
-    except (TypeError, AttributeError, ValueError, ImportError) as error:  # what pickle raises
-        pipe.send(("error", RuntimeError(f"{type(error).__name__} in an answer")))

@@ -40,11 +40,15 @@ class Settings(BaseSettings):
     """A free worker looks into the database this often, should a message be lost."""
     cancel_grace_seconds: float = 60
     """From SIGTERM to SIGKILL."""
-    max_attempts: int = 3
+    max_attempts: int = 5
+    retry_seconds: float = 30
+    """Pause before a job that failed for want of something is tried again; each further one is four times as long."""
     slots: int = 1
     """Jobs one worker runs at once on CPUs; jobs with GPUs are bounded by the GPU slots."""
     stage_workers: int = 0
     """Processes of a CPU stage; 0 takes one per core."""
+    share_from: int = 1000
+    """Files or other items that a step must have left for free workers to be asked to help; 0 asks none."""
 
     @cached_property
     def root(self) -> Path:

@@ -24,7 +24,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from pipelines.contract import Outcome
-from server.jobs import events, finish, lease
+from server.jobs import claim, events, finish, lease, shares
 from server.jobs.states import State
 from server.settings import Settings
 from server.store.db import Database
@@ -37,6 +37,7 @@ AWAY = (OperationalError, InterfaceError)
 TICK = 0.1
 FLUSH = 1.0
 """Seconds between two writes of a stage that has much to say."""
+YIELDED = "Made room for another job."
 STOPPED = "Stopped with its worker; it goes on from its last checkpoint."
 
 log = logging.getLogger("supervise")
@@ -50,7 +51,7 @@ class Supervisor:
         self.job_id, self.token = job_id, token
         self.parent = int(os.environ.get("INTRAMURAL_PARENT_PID", os.getppid()))
         self.terminated = False
-        self.canceling = False
+        self.canceling = self.yielding = False
         self.renewed_at = self.tried_at = time.monotonic()
         self.ended: int | None = None
 
@@ -106,7 +107,7 @@ class Supervisor:
             # It must be dead before the lease runs out and another worker begins.
             left = (self.settings.lease_seconds - self.settings.self_stop_seconds) / 2
             return min(self.settings.cancel_grace_seconds, left)
-        if self.canceling or self.terminated or self._orphaned():
+        if self.canceling or self.yielding or self.terminated or self._orphaned():
             return self.settings.cancel_grace_seconds
         return None
 
@@ -126,6 +127,8 @@ class Supervisor:
                 said, offset = self.tail.read()
                 events.append(session, job, said, offset)
                 self.canceling = job.state == State.CANCELING
+                self.yielding |= job.parent_id is not None and claim.wanted(session)
+                shares.offer(session, job, self.settings.root, self.settings.share_from)
         except AWAY as error:
             log.warning("job %s: the database does not answer (%s)", self.job_id, type(error).__name__)
             return
@@ -174,10 +177,13 @@ class Supervisor:
             lease.end(session, job, State.FAILED, message)
         elif self.terminated and not self._orphaned() and kind in (Outcome.STOPPED, None):
             lease.give_back(session, job, STOPPED, refund=True)
-        elif kind in (Outcome.STOPPED, Outcome.RETRY):
+        elif self.yielding and kind in (Outcome.STOPPED, None):
+            lease.give_back(session, job, YIELDED, refund=True)
+        elif kind == Outcome.STOPPED:
             lease.give_back(session, job, message)
         else:
-            lease.give_back(session, job, f"The stage ended without an outcome ({_how(self.ended)}).")
+            said = message if kind == Outcome.RETRY else f"The stage ended without an outcome ({_how(self.ended)})."
+            lease.give_back(session, job, said, after=lease.pause(self.settings.retry_seconds, job.attempt))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -1,15 +1,21 @@
-"""Stage `deidentify`: scan, images by partitions, reports, labels, masks, and the tables that tell of all of it."""
+"""Stage `deidentify`: scan, images by partitions, reports, labels, masks, and the tables that tell of all of it.
+
+With `share_of` it joins a run that is at work elsewhere on the same folder: it takes its share of the phases, and what
+comes before and after them is the other's.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipelines.claims import Presence, forget
 from pipelines.contract import BadInput, RunFolder, read_json, write_atomic
 from pipelines.deidentify.aliases import aliases_digest, load_aliases
 from pipelines.deidentify.images import Job, Part, clean_part, part_table
@@ -30,24 +36,47 @@ from pipelines.scan.listing import Listing
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     """Write the de-identified folder; its digest, counts and policy go into result.json."""
-    job = _job(spec, run.root)
+    job = _job(spec, spec.share_of or run.root)
     configure_pydicom()
-    remove_half_written(run.root)
-    _require_same(job)
-    with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
-        crew = Crew(pool)
-        source = Source(job.export, job.root, job.secret, job.vault_key, job.issuer, job.aliases)
-        listing = scan_export(source, crew)
-        _require_images(job.root)
-        take_in(job, listing, crew)
-        _clean(job, listing, crew)
-        _join(job, listing, crew)
-        bring_together(job, listing, crew)
-        write_pack(job, listing.parts, pool, run, spec.review)
-    remove_half_written(run.root)
-    result = write_outputs(job, listing, run)
-    _drop_steps(run.root)
+    return _share(spec, job, run) if spec.share_of else _lead(spec, job, run)
+
+
+def _lead(spec: Spec, job: Job, run: RunFolder) -> dict[str, Any]:
+    with closing(Presence.begin(run.root)) as presence:
+        if presence.alone():  # else helpers of an attempt that was cut short are still at it
+            remove_half_written(run.root)
+            forget(run.root)
+        _require_same(job)
+        presence.enter(run.check_stop)
+        with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
+            listing = _phases(job, Crew(pool, run.root))
+            write_pack(job, listing.parts, pool, run, spec.review)
+        presence.wait_alone(run.check_stop)
+        remove_half_written(run.root)
+        result = write_outputs(job, listing, run)
+        _drop_steps(run.root)
     return result
+
+
+def _share(spec: Spec, job: Job, run: RunFolder) -> dict[str, Any]:
+    with closing(Presence.join(job.root, run.check_stop)):
+        _require_same(job, mine=False)
+        with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
+            crew = Crew(pool, job.root)
+            _phases(job, crew)
+    return {"units": crew.done}
+
+
+def _phases(job: Job, crew: Crew) -> Listing:
+    """What any number of machines may do together."""
+    source = Source(job.export, job.root, job.secret, job.vault_key, job.issuer, job.aliases)
+    listing = scan_export(source, crew)
+    _require_images(job.root)
+    take_in(job, listing, crew)
+    _clean(job, listing, crew)
+    _join(job, listing, crew)
+    bring_together(job, listing, crew)
+    return listing
 
 
 def _job(spec: Spec, root: Path) -> Job:
@@ -69,8 +98,8 @@ def _opt_out(path: Path | None) -> frozenset[str]:
     return frozenset(line.strip() for line in lines) - {""}
 
 
-def _require_same(job: Job) -> None:
-    """A resumed folder must be the same de-identification: key files and policy files can change under their names."""
+def _require_same(job: Job, *, mine: bool = True) -> None:
+    """A resumed or shared folder must be the same de-identification: key and policy files change under their names."""
     path = job.root / "parts" / "job.json"
     opt_out = hashlib.sha256("\n".join(sorted(map(job.secret.source_id, job.opt_out))).encode()).hexdigest()
     mine = {
@@ -79,7 +108,7 @@ def _require_same(job: Job) -> None:
         "opt_out": opt_out,
         "aliases": job.secret.source_id(aliases_digest(job.aliases)),
     }
-    if not path.exists():
+    if mine and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(mine) + "\n")
     elif read_json(path) != mine:

@@ -34,5 +34,7 @@ class Spec(Base):
     """Instances drawn at random for review; 0 takes what the sampling plan asks for an export of this size."""
     workers: int = Field(0, ge=0)
     """Processes; 0 takes one per core. The output does not depend on it."""
+    share_of: Annotated[Path | None, Ref("internal")] = None
+    """Run folder of the same de-identification, at work elsewhere: help with it instead of beginning one."""
     item_seconds: float = Field(ITEM_SECONDS, ge=1)
     """A file may take so long, and a second more for each megabyte; one that takes longer is quarantined."""

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 
+from pipelines.claims import FOLDER
 from pipelines.contract import read_json, write_atomic
 from pipelines.deidentify.aliases import load_aliases
 from pipelines.deidentify.identities import Quarantine
@@ -87,21 +88,22 @@ class Share:
 def scan_export(source: Source, crew: Crew) -> Listing:
     """Write `inventory/part-*.parquet` and `vault/sources/part-*.vault`; resumes after any interruption."""
     root, folder = source.root, source.root / "inventory"
-    crew.once(lambda: list_export(source.export, root, source.secret, source.vault_key), folder / "listing.json")
-    listing = Listing(**read_json(folder / "listing.json"))
+    listed = folder / "listing.json"
+    crew.once("listing", lambda: list_export(source.export, root, source.secret, source.vault_key), listed)
+    listing = Listing(**read_json(listed))
     if not (folder / "summary.json").exists():
         readings = [Share(n, source, listing) for n in range(listing.readings)]
         buckets = [Share(n, source, listing) for n in range(listing.buckets)]
         crew.perform("scan", read_files, readings, _reading, total=listing.files, weight=_files)
         crew.perform("verdicts", settle_bucket, buckets, _verdicts)
         crew.perform("parts", write_parts, buckets, _counts)
-        crew.once(lambda: _summarise(root, listing), folder / "summary.json")
+        crew.once("summary", lambda: _summarise(root, listing), folder / "summary.json")
     return listing
 
 
 def drop_steps(root: Path) -> None:
     """Remove what only served to get here. For the end of a run: till then others may look at it."""
-    for intermediate in ("inventory/steps", "vault/chunks", "vault/steps"):
+    for intermediate in (FOLDER, "inventory/steps", "vault/chunks", "vault/steps"):
         shutil.rmtree(root / intermediate, ignore_errors=True)
 
 

@@ -21,7 +21,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     require_apart(spec.export, run.root)
     remove_half_written(run.root)
     with Pool(spec.workers, run, item_seconds=spec.item_seconds) as pool:
-        listing = scan_export(Source(spec.export, run.root, secret, vault_key, spec.issuer), Crew(pool))
+        listing = scan_export(Source(spec.export, run.root, secret, vault_key, spec.issuer), Crew(pool, run.root))
     drop_steps(run.root)
     run.artifact("inventory", run.root / "inventory")
     counts = read_json(run.root / "inventory" / "summary.json")["counts"]

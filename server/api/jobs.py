@@ -40,13 +40,13 @@ def list_jobs(
     session: SessionDep,
     state: str | None = None,
     resource: str | None = None,
+    parent: str | None = None,
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Page[JobOut]:
-    """Jobs newest first; `resource` is the id of what they make."""
-    return Page[JobOut].of(
-        common.page(session, Job, after, limit, state=state, resource_id=resource), JobOut.model_validate
-    )
+    """Jobs newest first; `resource` is the id of what they make, `parent` asks for those that help with a job."""
+    equal = {"state": state, "resource_id": resource, "parent_id": parent}
+    return Page[JobOut].of(common.page(session, Job, after, limit, **equal), JobOut.model_validate)
 
 
 @router.get("/{job_id}", dependencies=[allow(Permission.JOB_READ)])

@@ -267,6 +267,10 @@ class JobOut(Out):
     state: str
     attempt: int
     max_attempts: int
+    not_before: Utc | None
+    """When a queued job that failed before is tried again."""
+    parent_id: str | None
+    """The job that this one helps with."""
     message: str
     progress: dict[str, Any] | None
     gpus: int

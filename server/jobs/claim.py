@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-from sqlalchemy import CursorResult, Select, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from server.jobs import finish
-from server.jobs.lease import clock
+from server.jobs.clock import clock
 from server.jobs.states import State, check
 from server.store.models import GpuSlot, Job
 
@@ -36,7 +36,7 @@ class Claim:
 
 def claim(session: Session, me: Claimant, queue: str, lease_seconds: float) -> Claim | None:
     """Take the oldest queued job of `queue` that fits this host; None when there is none or its GPUs are in use."""
-    job = session.scalar(_oldest(me, queue))
+    job = session.scalar(_oldest(session, me, queue))
     if job is None:
         return None
     slots = _free_slots(session, me, job.gpus)
@@ -58,6 +58,7 @@ def claim(session: Session, me: Claimant, queue: str, lease_seconds: float) -> C
             boot_id=me.boot_id,
             pid=me.pid,
             started_at=func.coalesce(Job.started_at, at),
+            not_before=None,
         ),
         execution_options={"synchronize_session": False},
     )
@@ -69,14 +70,27 @@ def claim(session: Session, me: Claimant, queue: str, lease_seconds: float) -> C
     return Claim(job.id, token)
 
 
-def _oldest(me: Claimant, queue: str) -> Select[Job]:
-    query = select(Job).where(Job.state == State.QUEUED)
+def _due(session: Session) -> ColumnElement[bool]:
+    """Queued, and not in the pause after an attempt that failed."""
+    return and_(Job.state == State.QUEUED, or_(Job.not_before.is_(None), Job.not_before <= clock(session)))
+
+
+def wanted(session: Session) -> bool:
+    """Whether a job that is no share waits for a CPU slot."""
+    waiting = select(Job.id).where(_due(session), Job.gpus == 0, Job.parent_id.is_(None))
+    return session.scalar(waiting.limit(1)) is not None
+
+
+def _oldest(session: Session, me: Claimant, queue: str) -> Select[Job]:
+    query = select(Job).where(_due(session))
     if queue == "gpu":
         here = select(func.count()).select_from(GpuSlot).where(GpuSlot.host == me.host).scalar_subquery()
         query = query.where(Job.gpus > 0, Job.gpus <= here)
     else:
         query = query.where(Job.gpus == 0)
-    return query.order_by(Job.created_at, Job.id).limit(1).with_for_update(skip_locked=True)
+    # A share is for who has nothing of its own to do.
+    own_first = query.order_by(Job.parent_id.is_not(None), Job.created_at, Job.id)
+    return own_first.limit(1).with_for_update(skip_locked=True)
 
 
 def _free_slots(session: Session, me: Claimant, wanted: int) -> list[GpuSlot]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.jobs.lease import epoch
+from server.jobs.clock import epoch
 from server.store.models import Job, JobEvent, now
 
 KINDS = frozenset({"progress", "metric", "log", "artifact", "checkpoint"})

@@ -29,27 +29,32 @@ def resource(session: Session, job: Job) -> Resource | None:
     return cast(Resource | None, session.get(RESOURCES[job.resource_kind], job.resource_id))
 
 
+def _made(session: Session, job: Job) -> Resource | None:
+    """What `job` makes or breaks; nothing for a share, whose end is not that of the job it helps with."""
+    return None if job.parent_id else resource(session, job)
+
+
 def wait(session: Session, job: Job) -> None:
     """The job is queued again."""
-    if thing := resource(session, job):
+    if thing := _made(session, job):
         thing.state = "registered" if isinstance(thing, Export) else "waiting"
 
 
 def begin(session: Session, job: Job) -> None:
     """A worker took the job."""
-    if thing := resource(session, job):
+    if thing := _made(session, job):
         thing.state = "working"
 
 
 def fail(session: Session, job: Job) -> None:
     """The job failed or was canceled."""
-    if thing := resource(session, job):
+    if thing := _made(session, job):
         thing.state = "failed"
 
 
 def apply(session: Session, job: Job, result: dict[str, Any], root: Path) -> None:
     """Register what a finished stage made. `root` is the data root, `result` the run folder's result.json."""
-    thing = resource(session, job)
+    thing = _made(session, job)
     if thing is None:
         return
     thing.result = result

@@ -6,26 +6,22 @@ the lease and locks the row, so that nothing written after it can come from a ho
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import cast
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from server.jobs import finish, outbox
+from server.jobs.clock import clock
 from server.jobs.states import State, move
 from server.store.models import GpuSlot, Job, now
+
+LONGEST_PAUSE = 3600.0
 
 
 class LeaseLost(Exception):
     """The job is no longer ours: another worker holds it, or it ended."""
-
-
-def clock(session: Session) -> datetime:
-    """UTC now, naive, by the clock that all workers share: the server's; SQLite lies on the one host there is."""
-    if session.get_bind().dialect.name != "postgresql":
-        return now()
-    return cast(datetime, session.scalar(select(func.timezone("UTC", func.clock_timestamp()))))
 
 
 def hold(session: Session, job_id: str, token: str, seconds: float) -> Job:
@@ -51,13 +47,29 @@ def end(session: Session, job: Job, state: State, message: str) -> None:
     _let_go(job)
     if state is not State.SUCCEEDED:
         finish.fail(session, job)
+    _close_shares(session, job)
 
 
-def give_back(session: Session, job: Job, message: str, *, refund: bool = False) -> None:
+def _close_shares(session: Session, job: Job) -> None:
+    """Nobody need help any more; who does so still is asked to stop, unless the work is done."""
+    for share in session.scalars(select(Job).where(Job.parent_id == job.id).with_for_update()):
+        if share.state == State.QUEUED:
+            end(session, share, State.CANCELED, "No help is needed any more.")
+        elif share.state == State.RUNNING and job.state != State.SUCCEEDED:
+            move(share, State.CANCELING)
+            share.cancel_requested_at = now()
+
+
+def pause(first: float, attempt: int) -> float:
+    """Seconds before a job is tried again after so many attempts: four times as long each time, an hour at most."""
+    return min(first * 4.0 ** (attempt - 1), LONGEST_PAUSE)
+
+
+def give_back(session: Session, job: Job, message: str, *, refund: bool = False, after: float = 0) -> None:
     """The attempt ended without an outcome that counts. The caller has locked the row.
 
-    A canceling job is canceled, any other queued again while attempts are left. `refund` is for a worker that stopped
-    in good order: its attempt is not counted.
+    A canceling job is canceled, any other queued again while attempts are left, to be taken in `after` seconds at the
+    earliest. `refund` is for a worker that stopped in good order: its attempt is not counted.
     """
     if job.state == State.CANCELING:
         return end(session, job, State.CANCELED, "Canceled.")
@@ -66,6 +78,7 @@ def give_back(session: Session, job: Job, message: str, *, refund: bool = False)
         return end(session, job, State.FAILED, f"{message} It was tried {job.attempt} times.")
     move(job, State.QUEUED)
     job.message = _sentence(message)
+    job.not_before = clock(session) + timedelta(seconds=after) if after else None
     _let_go(job)
     outbox.add(session, job)
 
@@ -82,8 +95,3 @@ def _let_go(job: Job) -> None:
 def _sentence(text: str) -> str:
     """Text as every database takes it: no NUL, no half of a surrogate pair, no novel."""
     return text.replace("\0", "").encode(errors="replace").decode()[:2000]
-
-
-def epoch(seconds: float) -> datetime:
-    """UTC, naive, of a POSIX time."""
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)

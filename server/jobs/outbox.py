@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
+from server.jobs.clock import clock
 from server.store.db import Database
 from server.store.models import Job, Outbox
 
@@ -29,13 +30,14 @@ def add(session: Session, job: Job) -> None:
 
 
 def publish(db: Database, ring: Callable[[str, str], None]) -> int:
-    """Call `ring(queue, job_id)` for the waiting rows, then forget them; returns how many.
+    """Call `ring(queue, job_id)` for the waiting rows that are due, then forget them; returns how many.
 
     Rows are removed only after they were sent: a crash between the two rings twice, never not at all.
     """
     waiting = select(Outbox.id, Job.id, Job.gpus).join(Job, Job.id == Outbox.job_id).order_by(Outbox.id).limit(BATCH)
     with db.reading() as session:
-        rows = session.execute(waiting).all()
+        due = or_(Job.not_before.is_(None), Job.not_before <= clock(session))
+        rows = session.execute(waiting.where(due)).all()
     for _, job_id, gpus in rows:
         ring(queue_of(gpus), job_id)
     if rows:

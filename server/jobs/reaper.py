@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.jobs import lease
+from server.jobs.clock import clock
 from server.jobs.states import LIVE
 from server.store.models import GpuSlot, Job
 
@@ -17,7 +18,7 @@ def reap(session: Session) -> list[str]:
 
     GPUs are not freed here: a process of the job may still live on its host, and only a worker there can see that.
     """
-    expired = select(Job).where(Job.state.in_(LIVE), Job.lease_expires_at < lease.clock(session))
+    expired = select(Job).where(Job.state.in_(LIVE), Job.lease_expires_at < clock(session))
     jobs = list(session.scalars(expired.with_for_update(skip_locked=True)))
     for job in jobs:
         lease.give_back(session, job, LOST)

@@ -25,14 +25,18 @@ def enqueue(
     processes: int = 1,
     created_by: str | None = None,
     max_attempts: int = 3,
+    parent_id: str | None = None,
+    id_: str | None = None,
 ) -> Job:
     """Queue a stage, in the caller's transaction.
 
     `spec` holds resolved paths and nothing but JSON, `folder` is the run folder below the data root, `resource_kind`
     one of export, label, cohort, run, model and evaluation. `processes` above 1 runs the stage under torchrun.
+    `parent_id` is the job that this one is a share of.
     """
     job = Job(
-        id=new_id(),
+        id=id_ or new_id(),
+        parent_id=parent_id,
         stage=stage,
         resource_kind=resource_kind,
         resource_id=resource_id,
@@ -70,11 +74,11 @@ def resume(session: Session, job: Job) -> None:
     move(job, State.QUEUED)
     job.attempt = 0
     job.message = ""
-    job.cancel_requested_at = job.finished_at = None
+    job.cancel_requested_at = job.finished_at = job.not_before = None
     finish.wait(session, job)
     outbox.add(session, job)
 
 
 def _successor(job: Job) -> Select[str]:
     same = select(Job.id).where(Job.resource_kind == job.resource_kind, Job.resource_id == job.resource_id)
-    return same.where(Job.id != job.id, Job.created_at > job.created_at).limit(1)
+    return same.where(Job.parent_id.is_(None), Job.id != job.id, Job.created_at > job.created_at).limit(1)

@@ -29,14 +29,16 @@ def get(session: Session, model: type[R], id_: str) -> R:
 def page(
     session: Session, model: type[R], after: str | None = None, limit: int = LIMIT, **equal: str | None
 ) -> Page[R]:
-    """Rows newest first; `equal` filters by columns, those that are None aside."""
+    """Rows newest first; `equal` filters by columns, those that are None aside. Shares are listed by their parent."""
     rows = select(model).filter_by(**{k: v for k, v in equal.items() if v is not None})
+    if model is Job and equal.get("parent_id") is None:
+        rows = rows.where(Job.parent_id.is_(None))
     return newest(session, rows, model, after, limit)
 
 
 def latest_job(session: Session, kind: str, id_: str) -> Job | None:
-    """The last job queued for a resource."""
-    jobs = select(Job).where(Job.resource_kind == kind, Job.resource_id == id_)
+    """The last job queued for a resource, shares aside."""
+    jobs = select(Job).where(Job.resource_kind == kind, Job.resource_id == id_, Job.parent_id.is_(None))
     return session.scalar(jobs.order_by(Job.created_at.desc(), Job.id.desc()).limit(1))
 
 

@@ -163,6 +163,10 @@ class Job(Base):
     state: Mapped[str] = mapped_column(String(20), default="queued")
     attempt: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int] = mapped_column(default=3)
+    not_before: Mapped[datetime | None]
+    """A queued job that was tried already waits until then."""
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"), index=True)
+    """The job that this one is a share of (server.jobs.shares)."""
     message: Mapped[str] = mapped_column(Text, default="")
     progress: Mapped[dict[str, Any] | None]
     events_offset: Mapped[int] = mapped_column(default=0)

@@ -76,7 +76,8 @@ def _rail(request: Request, session: Session, caller: Caller) -> dict[str, Any]:
         waiting = session.scalar(select(func.count()).select_from(Export).where(Export.state == "waiting")) or 0
         counts["/review"] = (waiting, "exports wait for review")
     if caller.may(Permission.JOB_CONTROL):
-        failed = session.scalar(select(func.count()).select_from(Job).where(Job.state == "failed")) or 0
+        whole = select(func.count()).select_from(Job).where(Job.parent_id.is_(None))
+        failed = session.scalar(whole.where(Job.state == "failed")) or 0
         counts["/jobs"] = (failed, "jobs failed")
 
     def item(word: str, href: str) -> dict[str, Any]:

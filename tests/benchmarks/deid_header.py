@@ -70,7 +70,7 @@ def ours(export: Path, root: Path, files: int) -> float:
     """Processor seconds of all partitions, best round."""
     (root / "parts").mkdir(parents=True)
     pool = Pool(1, RunFolder(root), isolate=False)
-    listing = scan_export(Source(export, root, SECRET, VAULT_KEY, ""), Crew(pool))
+    listing = scan_export(Source(export, root, SECRET, VAULT_KEY, ""), Crew(pool, root))
     policy = load_policy("longitudinal-research")
     cleaner = InstanceCleaner(policy, SECRET, NoPixels(), "", frozenset())
     images._cleaner = lambda *_: cleaner

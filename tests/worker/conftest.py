@@ -20,7 +20,7 @@ from tests.databases import postgresql, redis
 
 HERE = Path(__file__).parent
 DEADLINE = 120.0
-QUICK = {"HEARTBEAT_SECONDS": 1, "POLL_SECONDS": 1}
+QUICK = {"HEARTBEAT_SECONDS": 1, "POLL_SECONDS": 1, "RETRY_SECONDS": 0}
 # Long enough for a supervisor to start on a machine that is busy with other tests.
 SHORT_LEASE = {"LEASE_SECONDS": 8, "SELF_STOP_SECONDS": 5}
 

@@ -20,13 +20,14 @@ router = APIRouter()
 @router.get("/")
 def home(request: Request, session: SessionDep, caller: Caller = allow(Permission.SIGNED_IN)) -> HTMLResponse:
     needs: list[dict[str, Any]] = []
+    whole = select(Job).where(Job.parent_id.is_(None))
     for export in session.scalars(select(Export).where(Export.state == "waiting").order_by(Export.created_at)):
         needs.append({"href": f"/review/{export.id}", "name": export.name, "what": "waits for a privacy officer"})
-    failed = select(Job).where(Job.state == State.FAILED).order_by(Job.finished_at.desc()).limit(5)
+    failed = whole.where(Job.state == State.FAILED).order_by(Job.finished_at.desc()).limit(5)
     for job in session.scalars(failed):
         needs.append({"href": f"/jobs/{job.id}", "name": job.title, "what": job.message})
     at_work = Job.state.in_([State.QUEUED, State.RUNNING, State.CANCELING])
-    live = list(session.scalars(select(Job).where(at_work).order_by(Job.created_at)))
+    live = list(session.scalars(whole.where(at_work).order_by(Job.created_at)))
     ready = select(Evaluation).where(Evaluation.state == "ready").order_by(Evaluation.created_at.desc()).limit(3)
     words = {0: "Nothing needs a person.", 1: "One thing needs a person."}
     return page(

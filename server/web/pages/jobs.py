@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from server.access import Caller
 from server.access import Permission as P
 from server.dependencies import SessionDep, allow
+from server.jobs import shares
 from server.jobs.finish import resource
 from server.jobs.states import LIVE, State
 from server.services import common, jobs
@@ -32,8 +34,9 @@ def list_page(
     request: Request, session: SessionDep, after: str | None = None, caller: Caller = allow(P.JOB_READ)
 ) -> HTMLResponse:
     rows = common.page(session, Job, after)
-    running = session.scalar(select(func.count()).select_from(Job).where(Job.state.in_(LIVE))) or 0
-    queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == State.QUEUED)) or 0
+    whole = select(func.count()).select_from(Job).where(Job.parent_id.is_(None))
+    running = session.scalar(whole.where(Job.state.in_(LIVE))) or 0
+    queued = session.scalar(whole.where(Job.state == State.QUEUED)) or 0
     return page(
         request, session, caller, "jobs.html", "Jobs", jobs=rows.items, next=rows.next,
         state=f"{running} running, {queued} waiting.",
@@ -48,7 +51,8 @@ def detail(id_: str, request: Request, session: SessionDep, caller: Caller = all
     return page(
         request, session, caller, "job.html", job.title, job=job, state=STATES[State(job.state)],
         resource_href=f"/{job.resource_kind}s/{job.resource_id}", resource_name=thing.name if thing else "nothing",
-        events=list(session.scalars(tail))[::-1], may=may(caller, cancel=P.JOB_CONTROL),
+        events=list(session.scalars(tail))[::-1], helpers=_helpers(session, id_),
+        may=may(caller, cancel=P.JOB_CONTROL),
     )  # fmt: skip
 
 
@@ -56,10 +60,15 @@ def detail(id_: str, request: Request, session: SessionDep, caller: Caller = all
 def progress(id_: str, session: SessionDep) -> Response:
     """The live part of a page; when the job has ended, the browser is told to load the page anew."""
     job = common.get(session, Job, id_)
-    response = fragment("job_progress.html", job=job)
+    response = fragment("job_progress.html", job=job, helpers=_helpers(session, id_))
     if job.state not in LIVE and job.state != State.QUEUED:
         response.headers["HX-Refresh"] = "true"
     return response
+
+
+def _helpers(session: Session, id_: str) -> list[Job]:
+    """The shares of a job that a worker has taken."""
+    return [share for share in shares.of(session, id_) if share.started_at]
 
 
 @router.post("/{id_}/cancel")
