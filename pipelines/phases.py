@@ -61,6 +61,7 @@ class Crew:
         """
         progress = Progress(self.pool.run, total if weight else len(units), what)
         left = _Left(units, marker, self._claims_of(what), lambda unit: progress.add(weight(unit) if weight else 1))
+        progress.add(0)  # who may be asked to help sees at once how much there is
         under_claim = partial(_under_claim, function, left.claims)
         for number, met in self.pool.map(under_claim, left.draw(), progress if weight else None):
             left.answered(number, met)

@@ -17,8 +17,6 @@ from server.jobs import service
 from server.jobs.states import State
 from server.store.models import Job, new_id
 
-SHARED = frozenset({"deidentify"})
-"""Stages that take `share_of`."""
 FAILURES = 3
 """After so many failed shares something is wrong with them, and the job goes on alone."""
 
@@ -26,11 +24,11 @@ FAILURES = 3
 def offer(session: Session, job: Job, root: Path, least: int) -> None:
     """Have a share on offer while `job`, whose row the caller has locked, has `least` items left in its step.
 
-    `root` is the data root; `least` 0 offers none.
+    `root` is the data root; `least` 0 offers none. Stages that can be shared have `share_of` in their spec.
     """
     progress = job.progress or {}
     left = (progress.get("total") or 0) - (progress.get("done") or 0)
-    if not least or left < least or job.stage not in SHARED or job.parent_id or job.state != State.RUNNING:
+    if not least or left < least or "share_of" not in job.spec or job.parent_id or job.state != State.RUNNING:
         return
     states = [share.state for share in of(session, job.id)]
     if State.QUEUED in states or states.count(State.FAILED) >= FAILURES:

@@ -39,16 +39,17 @@ class Office:
     def start(self, *arguments: str, **settings: object) -> subprocess.Popen[bytes]:
         """A worker process, on the quick settings unless told otherwise."""
         values = {"DATA": self.root, **self.urls, **QUICK, **settings}
-        env = {**os.environ, "PYTHONPATH": str(HERE / "stages")}
+        # This checkout too: whatever of it sitecustomize imports would come from where the package is installed.
+        env = {**os.environ, "PYTHONPATH": f"{HERE / 'stages'}:{HERE.parents[1]}"}
         env |= {f"INTRAMURAL_{key}": str(value) for key, value in values.items()}
         with (self.root / "worker.log").open("ab") as log:
             command = [sys.executable, "-m", "worker", *arguments]
             self.workers.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=HERE.parents[1]))
         return self.workers[-1]
 
-    def queue(self, *, bell: bool = True, gpus: int = 0, **spec: object) -> str:
-        """A counting job with a folder of its own; `bell=False` loses its message."""
-        values = {"stage": "counting", "resource_kind": "cohort", "resource_id": "none", "title": "Counting"}
+    def queue(self, *, bell: bool = True, gpus: int = 0, stage: str = "counting", **spec: object) -> str:
+        """A job with a folder of its own, a counting one unless told otherwise; `bell=False` loses its message."""
+        values = {"stage": stage, "resource_kind": "cohort", "resource_id": "none", "title": "A test"}
         with self.db.session() as session:
             job = service.enqueue(session, spec=spec, folder=f"counts/{uuid.uuid4().hex}", gpus=gpus, **values)
             session.flush()
