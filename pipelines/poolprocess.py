@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from pipelines.watch import Watch
 # One thread each: the processes are the parallelism. Read by the libraries when a child imports them.
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _OUT_OF_MEMORY = 137
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 class _ChildWatch(Watch):
@@ -42,11 +44,22 @@ def serve(pipe: Connection, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
+    _limit_memory()
     watch = _ChildWatch(pipe)
     with contextlib.suppress(EOFError, ConnectionError, Stopped):
         while task := pipe.recv():
             function, unit, watch.suspects, watch.condemned = task
             _answer(pipe, partial(function, unit, watch))
+
+
+def _limit_memory() -> None:
+    """Three quarters of the machine for one process: a file that wants all is refused before others are killed."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+        memory = min(memory, int(_CGROUP.read_text()))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = memory * 3 // 4
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _answer(pipe: Connection, call: Callable[[], Any]) -> None:

@@ -50,6 +50,7 @@ def assert_picked(office: Office, job: str) -> None:
     assert row.progress == {"done": UNITS, "total": UNITS, "what": "picking"}
 
 
+@pytest.mark.parametrize("office", ["embedded", pytest.param("production", marks=pytest.mark.slow)], indirect=True)
 def test_a_free_worker_helps_and_each_unit_is_done_once(office: Office) -> None:
     office.start(SHARE_FROM=1)
     office.start(SHARE_FROM=1)

@@ -151,6 +151,32 @@ def test_winner_of_equals_and_conflicts_do_not_depend_on_order() -> None:
         assert {decided[s] for s in "def"} == {("quarantined", "conflict")}
 
 
+def test_two_contents_of_one_uid_are_in_conflict_whichever_chunk_held_which(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "CHUNK_FILES", 1)
+    monkeypatch.setattr(inventory, "CHUNK_FILES", 1)
+    monkeypatch.setattr(listing, "MOST_SPAN", 1)
+    monkeypatch.setattr(listing, "BUCKET_FILES", 2)
+    monkeypatch.setattr(listing, "PART_FILES", 1)
+    one, other = as_bytes(instance(1, seed=1)), as_bytes(instance(1, seed=2))
+    orders = {"first": [one, other, one], "last": [other, one, one], "apart": [one, one, other]}
+    for name, contents in orders.items():
+        export = tmp_path / name
+        export.mkdir()
+        for number, data in enumerate(contents):
+            (export / f"{number}0").write_bytes(data)
+            between = instance(2 + number, accession=f"ACC{number}", study=f"5.{number}")
+            (export / f"{number}5").write_bytes(as_bytes(between))
+        assert scan(export, keys, tmp_path / f"run {name}") is Outcome.DONE
+        cut = json.loads((tmp_path / f"run {name}" / "inventory" / "listing.json").read_text())
+        assert (cut["chunks"], cut["buckets"] > 1) == (6, True), "the files were not apart"
+        told = {p: (r["state"], r["reason"]) for p, r in rows_by_path(tmp_path / f"run {name}", keys).items()}
+        assert told == {f"{n}0": ("quarantined", "conflict") for n in range(3)} | {
+            f"{n}5": ("ok", None) for n in range(3)
+        }
+
+
 def test_links_out_of_the_export_are_not_followed(tmp_path: Path, keys: Path) -> None:
     export, outside = tmp_path / "export", tmp_path / "outside"
     for folder in (export / "a", outside):
