@@ -1,6 +1,8 @@
 """Corners of a header where values hide or a cleaner breaks: behind a NUL, in code meanings, in endless values."""
 
+import hashlib
 import io
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,12 +13,14 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
+from pipelines.deidentify import images
 from pipelines.deidentify.identities import Quarantine
+from pipelines.scan.inventory import stamp
 from tests.benchmarks.canaries import Canary
 from tests.dicoms import DX, as_bytes, instance
 from tests.judge.search import planted_in
 from tests.judge.stage import deidentify, make_keys
-from tests.pipelines.deidentify.test_header import clean, read
+from tests.pipelines.deidentify.test_header import SECRET, clean, read
 
 
 def raw(ds: Dataset, tag: int, vr: str, value: bytes) -> None:
@@ -114,3 +118,20 @@ def test_a_size_that_is_no_number_ends_no_batch_and_no_view_is_told_that_is_none
     assert (counts["images_written"], counts["quarantined"]) == (1, {"unreadable": 1})
     tables = [pq.read_table(path).to_pylist() for path in (tmp_path / "out").rglob("*.parquet")]
     assert tables and "KVOTHENS" not in str(tables)
+
+
+def test_a_source_is_the_one_that_was_scanned(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    with path.open("rb") as file:
+        entry = {"sha256": hashlib.sha256(b"one").hexdigest(), "stamp": stamp(file, SECRET)}
+    with images._opened(path, entry, SECRET) as file:
+        assert file.read() == b"one"
+    os.utime(path, ns=(1, 1))  # another stamp, the same bytes
+    with images._opened(path, entry, SECRET) as file:
+        file.seek(0)
+        assert file.read() == b"one"
+    path.write_bytes(b"two")
+    with pytest.raises(Quarantine) as verdict, images._opened(path, entry, SECRET):
+        pass
+    assert (verdict.value.reason, verdict.value.detail) == ("unreadable", "changed since it was scanned")
