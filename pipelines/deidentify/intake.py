@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from pipelines.contract import read_json, write_atomic
 from pipelines.deidentify.images import Job
 from pipelines.deidentify.joinkeys import keys_of, resolve
-from pipelines.deidentify.labels import plain_terms, records
+from pipelines.deidentify.labelmap import read_records
+from pipelines.deidentify.labels import plain_terms
 from pipelines.deidentify.masks import accession_of_line, accession_of_mask, lines
 from pipelines.deidentify.reasons import Quarantine, placed
 from pipelines.deidentify.reports.counts import ReportCounts
@@ -200,7 +201,7 @@ def read_tables(bucket: Bucket, watch: Watch) -> None:
             for file in files:
                 counts.lost(file.form, fate)
             continue
-        if files[0].kind == "label":
+        if files[0].kind == "label" and not _is_mapping(files[0]):
             terms[files[0].source_id] = plain_terms(job.export / files[0].relative)
         for at, (source_id, row) in enumerate(_rows(files, job)):
             if isinstance(row, Quarantine):
@@ -258,6 +259,11 @@ _WANTED = [
 ]
 
 
+def _is_mapping(file: _File) -> bool:
+    """Whether a file says how the label table is written, and is read with it."""
+    return file.relative.lower().endswith(".toml")
+
+
 def _refers(file: _File) -> bool:
     """Whether a file's resources refer to those of others."""
     return file.kind == "report" and file.relative.lower().endswith((".ndjson", ".json"))
@@ -271,9 +277,10 @@ def _rows(files: list[_File], job: Job) -> Iterator[tuple[str, dict[str, Any] | 
             yield from _reports(files, job)
         case "object" | "other":
             yield from _said(read_document(file.source_id, job.export / file.relative), job)
-        case "label":
-            for record in records(job.export / file.relative):
-                yield file.source_id, {"kind": "label", "accession": record.get("accession") or "", "record": record}
+        case "label" if not _is_mapping(file):
+            for record in read_records(job.export / file.relative):
+                row = {"kind": "label", "accession": record.accession, "record": asdict(record)}
+                yield file.source_id, row
         case "mask" if file.relative.lower().endswith(".png"):
             accession = accession_of_mask(file.relative)
             yield file.source_id, {"kind": "mask", "accession": accession, "relative": file.relative}

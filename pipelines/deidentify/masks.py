@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.contract import write_atomic
 from pipelines.deidentify.identities import Quarantine
-from pipelines.deidentify.labels import LINE_COLUMNS
+from pipelines.deidentify.labelmap import LINE_COLUMNS
 from pipelines.deidentify.studies import Studies, Study
 from pipelines.keys import DerivationSecret
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipelines.deidentify.identities import Identities
 from pipelines.deidentify.images import Job, studies_of_part
 from pipelines.deidentify.intake import report_from_json, rows_of_part, terms_of, write_fates
+from pipelines.deidentify.labelmap import Record
 from pipelines.deidentify.labels import LabelReader
 from pipelines.deidentify.masks import MaskReader
 from pipelines.deidentify.policy import Reports
@@ -85,7 +86,7 @@ def join_part(part: JoinedPart, watch: Watch) -> None:
     labels = LabelReader(studies, job.secret)
     for row in rows:
         if row["kind"] == "label":
-            labels.add(row["source_id"], row["record"], _terms(job, part.listing, row["source_id"]))
+            labels.add(row["source_id"], Record(**row["record"]), _terms(job, part.listing, row["source_id"]))
     masks = MaskReader(job.root, studies, job.secret)
     drawn = [row for row in rows if row["kind"] == "mask"]
     for row, fate in watch.over(drawn, lambda r: r["source_id"]):

@@ -58,8 +58,8 @@ class Answers:
 
 
 def _schema(findings: tuple[str, ...], lines: tuple[str, ...]) -> type[BaseModel]:
-    name, line = Literal[(*findings, *lines)], Literal[lines]  # type: ignore[valid-type]
-    word, position = Literal[tuple(VALUES)], Literal[POSITIONS]  # type: ignore[valid-type]
+    name, line = Literal[(*findings, *lines)], Literal[lines]
+    word, position = Literal[tuple(VALUES)], Literal[POSITIONS]
     fields: dict[str, Any] = {"values": (dict[name, word], ...), "positions": (dict[line, position], {})}
 
     def agrees(answer: Any) -> Any:

@@ -59,7 +59,7 @@ def table_kind(relative: str) -> str | None:
     match PurePosixPath(relative.lower()).parts:
         case (name,) if name in _REPORT_TABLES:
             return "report"
-        case ("labels.csv",):
+        case ("labels.csv",) | ("labels.toml",):
             return "label"
         case ("lines.jsonl",):
             return "mask"

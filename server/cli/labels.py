@@ -19,6 +19,8 @@ def label(
     phrases: Annotated[Path | None, typer.Option(help="TOML file with phrases of your own.")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a local language model.")] = None,
     prompt: Annotated[Path | None, typer.Option(help="TOML file with a prompt of your own.")] = None,
+    batch: Annotated[int, typer.Option(help="Reports the language model reads at once.")] = 8,
+    device: Annotated[str, typer.Option(help="Of the language model: auto, cpu or cuda.")] = "auto",
     release_key: Annotated[Path | None, typer.Option(help="Public key of the releases.")] = None,
     workers: Workers = 0,
     as_json: Json = False,
@@ -28,6 +30,8 @@ def label(
         "deid": str(deid.resolve()),
         "release_key": str((release_key or keyring.folder() / "release.pub").resolve()),
         "sources": source or ["site", "rules", *(["model"] if model else [])],
+        "batch": batch,
+        "device": device,
         "workers": workers,
     }
     files = {"phrases": phrases, "model": model, "prompt": prompt}

@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 
 from pipelines.contract import BadInput
 from pipelines.deidentify.identities import Identities
-from pipelines.deidentify.labels import LabelReader, plain_terms, records
+from pipelines.deidentify.labelmap import load_mapping, read_records
+from pipelines.deidentify.labels import LabelReader, plain_terms
 from pipelines.deidentify.masks import MaskReader, lines
 from pipelines.deidentify.studies import Studies
 from pipelines.keys import DerivationSecret
@@ -35,7 +36,7 @@ def read_labels(tmp_path: Path, studies: Studies, text: str) -> tuple[dict, list
     (tmp_path / "labels.csv").write_text(text, encoding="utf-8-sig")
     reader = LabelReader(studies, SECRET)
     terms = plain_terms(tmp_path / "labels.csv")
-    for record in records(tmp_path / "labels.csv"):
+    for record in read_records(tmp_path / "labels.csv"):
         reader.add("s1", record, terms)
     values = {(r["patient"], r["label"]): r["value"] for r in reader.rows()}
     return values, [v.reason for _, v in reader.rejected]
@@ -68,6 +69,43 @@ def test_two_rows_that_disagree_are_uncertain(tmp_path: Path, studies: Studies) 
     values, rejected = read_labels(tmp_path, studies, "accession,labels,ett\nA1,,Y\nA1,,N\n")
     assert values == {("PA1", "ETT"): -1}
     assert rejected == ["ambiguous"]
+
+
+def test_a_site_says_how_its_table_is_written(tmp_path: Path, studies: Studies) -> None:
+    (tmp_path / "labels.toml").write_text(
+        'accession = "Auftrag"\npositives = "Befunde"\nseparator = ";"\ndelimiter = "\\t"\n'
+        '[columns]\n"Pleural Effusion" = "erguss"\nETT = "tubus"\n'
+        '[values]\npresent = ["ja"]\nabsent = ["nein"]\nuncertain = ["fraglich"]\n'
+        '[names]\n"Ödem" = "Edema"\n'
+    )
+    text = "Auftrag\tBefunde\terguss\ttubus\nA1\tÖdem; Pneumonia\tJa\t\nA2\t\tfraglich\t0.0\n"
+    values, rejected = read_labels(tmp_path, studies, text)
+    assert values == {
+        ("PA1", "Edema"): 1, ("PA1", "Pneumonia"): 1, ("PA1", "Pleural Effusion"): 1,
+        ("PA2", "Pleural Effusion"): -1, ("PA2", "ETT"): 0,
+    }  # fmt: skip
+    assert rejected == []
+    versions = {record.version for record in read_records(tmp_path / "labels.csv")}
+    assert versions == {load_mapping(tmp_path / "labels.toml")[1]} and versions != {"1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("columns = 3", "'columns'"),
+        ("rows = 3", "'rows'"),
+        ("[columns", "not valid TOML"),
+        ('[values]\nmaybe = ["x"]', "'maybe'"),
+        ('[values]\nabsent = ["Y"]', "one word"),
+        ('[columns]\n"12345 Abernathy" = "x"', "plain term"),
+        ('accession = "Auftrag"', "no column 'Auftrag'"),
+    ],
+)
+def test_a_wrong_mapping_is_told_in_one_sentence(tmp_path: Path, studies: Studies, text: str, said: str) -> None:
+    (tmp_path / "labels.toml").write_text(text)
+    with pytest.raises(BadInput, match=r"labels\.(toml|csv)") as error:
+        read_labels(tmp_path, studies, "accession,labels\nA1,Edema\n")
+    assert said in str(error.value) and "Abernathy" not in str(error.value)
 
 
 def test_a_label_file_without_accession_numbers_is_wrong_input(tmp_path: Path, studies: Studies) -> None:

@@ -69,11 +69,13 @@ def tokenizer_for(texts: list[str], chat: bool = True) -> PreTrainedTokenizerFas
 
 
 def untaught(folder: Path, chat: bool = True) -> Path:
-    """A model of random weights: what it writes is noise."""
+    """A model of random weights: what it writes is noise, and short, because every other token ends it."""
     torch.manual_seed(0)
     tokenizer = tokenizer_for([m["content"] for m in load_prompt().messages(EFFUSION)], chat)
     tokenizer.save_pretrained(folder)
-    _model(tokenizer).save_pretrained(folder)
+    model = _model(tokenizer)
+    model.generation_config.eos_token_id = list(range(0, len(tokenizer), 2))
+    model.save_pretrained(folder)
     return folder
 
 
