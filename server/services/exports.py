@@ -61,7 +61,7 @@ def register(session: Session, caller: Caller, settings: Settings, given: Regist
         opt_out=opt_out,
         aliases=aliases,
         report_columns=dict(given.report_columns),
-        policy=policies.check(given.policy or site.policy),
+        policy=policies.check(given.policy or site.policy, settings),
         state="registered",
         created_by=caller.user_id,
     )
@@ -101,12 +101,12 @@ def deidentify(
     common.require_idle(session, "export", export.id)
     if export.state not in ("registered", "failed", "sent_back"):
         raise Conflict("The export is de-identified already; send it back before doing it again.")
-    export.policy = policies.check(policy or export.policy)
+    export.policy = policies.check(policy or export.policy, settings)
     below(export.path, settings.export_roots, "export")
     site = export.site
     internal = {
         "export": export.path,
-        "policy": export.policy,
+        "policy": policies.place(export.policy, settings),
         "secret": settings.derivation_secret(site.id, site.epoch),
         "vault_key": settings.vault_key,
         "issuer": site.issuer,

@@ -20,7 +20,7 @@ def create(
     """A new site with a secret of its own; `issuer` is the issuer of patient IDs that name none."""
     if session.scalar(select(Site.id).where(Site.name == name)):
         raise Conflict("There is a site of this name already; take another name.")
-    policy = policies.check(policy or policies.DEFAULT)
+    policy = policies.check(policy or policies.DEFAULT, settings)
     site = Site(id=new_id(), name=name, issuer=issuer, policy=policy, epoch=1, created_by=caller.user_id)
     session.add(site)
     session.flush()
