@@ -10,6 +10,8 @@ import uvicorn
 from playwright.sync_api import sync_playwright
 
 from server.app import create_app
+from server.jobs import finish
+from server.store.models import Cohort, Job, LabelRun
 from tests.server.web.conftest import PASSWORD
 
 pytestmark = pytest.mark.browser
@@ -34,13 +36,15 @@ def address(furnished):
     thread.join(10)
 
 
+def _chromium(p):
+    path = next((found for n in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(n))), None)
+    return p.chromium.launch(executable_path=path, args=FLAGS)
+
+
 def test_a_person_signs_in_and_sees_the_loss_curve_drawn(address):
     said, asked = [], []
     with sync_playwright() as p:
-        path = next(
-            (found for n in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(n))), None
-        )
-        browser = p.chromium.launch(executable_path=path, args=FLAGS)
+        browser = _chromium(p)
         page = browser.new_page()
         page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
         page.on("request", lambda r: asked.append(r.url))
@@ -56,3 +60,40 @@ def test_a_person_signs_in_and_sees_the_loss_curve_drawn(address):
         browser.close()
     assert said == []
     assert [u for u in asked if not u.startswith(address)] == []
+
+
+def test_a_researcher_labels_an_export_and_builds_a_cohort_with_the_labels(address, furnished):
+    with sync_playwright() as p:
+        browser = _chromium(p)
+        page = browser.new_page()
+        page.goto(f"{address}/exports/e00000000003")
+        page.fill("input[name=name]", "researcher")
+        page.fill("input[name=password]", PASSWORD)
+        page.click("button.primary")
+        page.click("text=Label >> nth=0")
+        page.fill("input[name=name]", "Walked")
+        page.click("button.primary")
+        page.wait_for_selector("h1:has-text('Walked')")
+        run = page.url.rsplit("/", 1)[-1]
+        _finish(furnished, run)
+        page.reload()
+        assert "Pleural Effusion" in page.inner_text("#comparison")
+        page.click("text=Build a cohort")
+        assert page.is_checked(f"input[name=labels][value='{run}']")
+        page.fill("input[name=name]", "Walked cohort")
+        page.fill("input[name=label_sources]", "rules, site")
+        page.click("button.primary")
+        page.wait_for_selector("h1:has-text('Walked cohort')")
+        with furnished.state.database.reading() as session:
+            cohort = session.get_one(Cohort, page.url.rsplit("/", 1)[-1])
+            assert (cohort.spec["labels"], cohort.spec["label_sources"]) == ([run], ["rules", "site"])
+        browser.close()
+
+
+def _finish(app, run):
+    """What a worker does at the end of a label job, with the result of one that is ready already."""
+    with app.state.database.session() as session:
+        job = session.query(Job).filter_by(resource_kind="label", resource_id=run).one()
+        job.state = "succeeded"
+        result = session.get_one(LabelRun, "100000000002").result
+        finish.apply(session, job, result, app.state.settings.root)
