@@ -47,6 +47,10 @@ class Region:
     def bottom(self) -> int:
         return self.top + self.height
 
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
     def grown(self, x: int, y: int, shape: tuple[int, ...]) -> Region:
         """The region made larger by x and y pixels on each side, within a picture of `shape` (rows, columns)."""
         left, top = max(self.left - x, 0), max(self.top - y, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import numpy as np
 
@@ -27,7 +28,8 @@ LEAD, LEAD_PIXELS, LEAD_LETTERS = 0.03, 30, 5  # a lead letter of the side with 
 LINE, TURNED_LINE = 3.0, 2.5  # length by height from which on a small unread region is taken for a line of print
 LINE_SCORE = 0.8
 LETTER, SQUARE = 0.35, 1.6  # width by height of the narrowest letters, and of the broadest mark set askew
-MADE_OF = 0.3  # of a region, by marks that were read one by one
+MADE_OF, WITHIN = 0.3, 0.9  # of a region, by marks that were read one by one, and of each of them
+HELD, ALIKE = 0.2, (0.75, 0.85)  # of a region, by one mark, and of the letters of its unsure and sure readings
 MARGIN = 10  # of the height of a line, around it: read without, letters are cut
 HEAD = 3  # heights of a line that are read first: about five letters
 
@@ -126,15 +128,18 @@ class Judge:
 
 def _made_of(region: Region, marks: Sequence[Region]) -> bool:
     """Whether a region is marks that were read one by one, run together on a coarser level."""
-    within = [m for m in marks if m.grown(0, 0, (region.bottom, region.right)) == m]
-    within = [m for m in within if m.left >= region.left and m.top >= region.top and m != region]
-    return sum(m.width * m.height for m in within) >= MADE_OF * region.width * region.height
+    parts = [(_common(region, m), m) for m in marks if m != region]
+    return sum(part.area for part, m in parts if part.area >= WITHIN * m.area) >= MADE_OF * region.area
 
 
 def _part_of(seen: _Seen, marks: Sequence[_Seen]) -> bool:
-    """Whether a region holds some letters of a mark that was read in full, cut at the edge of what was looked at."""
-    return any(seen.letters and seen.letters in m.letters and _made_of(seen.region, [_common(seen.region, m.region)])
-               for m in marks)  # fmt: skip
+    """Whether a region holds a mark that was read in full, cut at the edge of what was looked at or read less well."""
+    return any(_is_of(seen, m) and _common(seen.region, m.region).area >= HELD * seen.region.area for m in marks)
+
+
+def _is_of(seen: _Seen, mark: _Seen) -> bool:
+    alike = SequenceMatcher(None, seen.letters, mark.letters, autojunk=False).ratio()
+    return alike >= ALIKE[seen.sure] or (seen.sure and seen.letters in mark.letters)
 
 
 def _common(a: Region, b: Region) -> Region:
@@ -145,9 +150,8 @@ def _common(a: Region, b: Region) -> Region:
 
 def _same(a: Region, b: Region) -> bool:
     """Intersection over union above one half."""
-    both = _common(a, b)
-    common = both.width * both.height
-    return 2 * common > a.width * a.height + b.width * b.height - common
+    common = _common(a, b).area
+    return 2 * common > a.area + b.area - common
 
 
 def _adjoins(mark: Region, text: Region) -> bool:

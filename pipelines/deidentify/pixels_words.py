@@ -11,7 +11,7 @@ MARKERS = frozenset(
     {"L", "R", "LEFT", "RIGHT", "AP", "PA", "LAT", "LATERAL", "LL", "RL", "OBL", "OBLIQUE", "LAO", "RAO", "LPO", "RPO"}
     | {"ERECT", "UPRIGHT", "SITTING", "STANDING", "SUPINE", "PRONE", "SEMI", "SEMIERECT", "SEMIUPRIGHT", "RECUMBENT"}
     | {"DECUB", "DECUBITUS", "LORDOTIC", "AXIAL", "PORTABLE", "PORT", "MOBILE", "BEDSIDE", "BED", "STRETCHER", "TABLE"}
-    | {"XTABLE", "CROSS", "ON", "WHEELCHAIR", "CHAIR", "INSP", "INSPIRATION", "EXP", "EXPIRATION"}
+    | {"XTABLE", "CROSS", "ON", "WHEELCHAIR", "CHAIR", "INSP", "INSPIRATION", "EXP", "EXPIRATION", "POSTOP", "PREOP"}
 )
 UNITS = frozenset({"CM", "MM", "IN", "INCH", "DEG"})
 # Words so plain that a reading in which they are run together with others, or with a letter or two that were misread,
