@@ -1,9 +1,9 @@
 """The pixel path on full-size radiographs: detection, blanking and proof, seconds an image on one core.
 
 `python tests/benchmarks/deid_pixels.py [--images 12] [--seed 9000]`. Real radiographs at 2048 x 2500, 12 and 16 bits,
-seven strings on each: a block of five in a corner, a line at the foot, a side marker. OpenCV and the models run one thread;
-seconds are of processor time, and of the wall beside it. The peer is the OCR engine alone at its defaults, as tools
-with OCR call it, on one thread and the same pictures as displayed. Tokens are judged by tesseract.
+seven strings on each: a block of five in a corner, a line at the foot, a side marker. OpenCV and the models run one
+thread; seconds are of processor time. The peer is the OCR engine alone at its defaults, as tools with OCR call it, on
+one thread and the same pictures as displayed. Tokens are judged by tesseract.
 """
 
 from __future__ import annotations
