@@ -1,9 +1,10 @@
 """Header de-identification with proof and audit, one process, against the other tools on the same files.
 
-Ours is the stage's own unit of work, `clean_part`: reading, the hash against the inventory, identities, cleaning,
-encoding, proof, the file on disk, its row of the manifest and its share of the vault. Only the look at the pixels is
-passed by; it is measured by itself. Peers run their own API at its defaults: reading, cleaning, writing. Rates are
-files a second of processor time, best round.
+Ours is the stage's own unit of work, `clean_part`: reading, the check against the inventory (these files are as the
+scan left them, so that what the file system says of them spares a second hash of their bytes), identities, cleaning,
+encoding, proof, the file on disk with its hash, its row of the manifest and its share of the vault. Only the look at
+the pixels is passed by; it is measured by itself. Peers run their own API at its defaults: reading, cleaning, writing.
+Rates are files a second of processor time, best round.
 """
 
 import shutil
