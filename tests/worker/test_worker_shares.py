@@ -84,7 +84,8 @@ def test_a_killed_worker_costs_only_the_unit_it_was_at(office: Office, victim: s
     assert_picked(office, job)
     done = Counter(number for number, _ in tries(office, job).elements())
     assert set(done) == set(range(UNITS))
-    assert sum(done.values()) <= UNITS + 1, "more was done again than the one unit that was interrupted"
+    # When the leader is killed its job waits again, and a helper makes room for it: it leaves a unit too.
+    assert sum(done.values()) <= UNITS + 1 + (victim == "leader"), "more was done again than what was interrupted"
 
 
 @pytest.mark.slow
