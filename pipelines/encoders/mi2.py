@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.contract import BadInput
+from pipelines.encoders.stream import norms_keep_type, to_stream
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Mi2(nn.Module):
             drop_path_rate=drop_path,
             num_classes=0,
         )
+        norms_keep_type(self.image_encoder.stem)
+        norms_keep_type(self.image_encoder.stages)
         self.lang_encoder = TextTower(dims)
         self.image_projection = nn.Parameter(torch.empty(dims.dims[-1], dims.projection))
         self.lang_projection = nn.Parameter(torch.empty(dims.text_dim, dims.projection))
@@ -135,7 +138,7 @@ class TextTower(nn.Module):
 
         The published code takes argmax(ids): CLIP's end-of-text has the largest id, and padding repeats it later.
         """
-        x_BTD = self.token_embedding(ids_BT) + self.positional_embedding[: ids_BT.shape[1]]
+        x_BTD = to_stream(self.token_embedding(ids_BT) + self.positional_embedding[: ids_BT.shape[1]])
         keep_B11T = mask_BT[:, None, None, :]
         for block in self.resblocks:
             if self.checkpoint_blocks and torch.is_grad_enabled():

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.contract import BadInput
+from pipelines.encoders.stream import norms_keep_type, to_stream
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class VitBlock(Block):
         """Tokens to tokens. With `packed` = ((images, tokens of each), ...) the input is [1, all tokens, D]: norms and
         linear layers see it whole, attention each size by itself."""
         shapes = packed or (tuple(x_BND.shape[:2]),)
-        x_BND = x_BND + self._drop(self.drop_path1, self.ls1(self._attend(self.norm1(x_BND), shapes)), shapes)
-        return x_BND + self._drop(self.drop_path2, self.ls2(self.mlp(self.norm2(x_BND))), shapes)
+        x_BND = x_BND + self._drop(self.drop_path1, _scale(self.ls1, self._attend(self.norm1(x_BND), shapes)), shapes)
+        return x_BND + self._drop(self.drop_path2, _scale(self.ls2, self.mlp(self.norm2(x_BND))), shapes)
 
     def _attend(self, x_BND: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
         heads, lead = self.attn.num_heads, x_BND.shape[:2]
@@ -71,6 +72,11 @@ class VitBlock(Block):
         parts = x_BND.flatten(0, 1).split([b * n for b, n in shapes])
         dropped = [drop(p.view(b, n, -1)).flatten(0, 1) for p, (b, n) in zip(parts, shapes, strict=True)]
         return torch.cat(dropped).view_as(x_BND)
+
+
+def _scale(scale: nn.Module, x_BND: Tensor) -> Tensor:
+    """LayerScale in the type of the tokens; a float32 factor would make them float32 again."""
+    return x_BND * scale.gamma.to(x_BND.dtype)
 
 
 class Vit(VisionTransformer):
@@ -93,6 +99,7 @@ class Vit(VisionTransformer):
             block_fn=VitBlock,
         )
         self.mask_token = nn.Parameter(torch.zeros(1, dims.dim))
+        norms_keep_type(self.blocks)  # the last norm stays: features leave the tower in float32
 
     def forward(self, x_BCHW: Tensor, masks_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """CLS token [B, D] and patch tokens [B, H, W, D] after the final norm.
@@ -117,7 +124,9 @@ class Vit(VisionTransformer):
         x_BND = x_BHWD.reshape(B, H * W, D)
         if masks_BN is not None:
             x_BND = torch.where(masks_BN[..., None], self.mask_token.to(x_BND.dtype), x_BND)
-        return torch.cat([self.cls_token.expand(B, -1, -1), x_BND], 1) + self.positions(H, W)
+        positions_1ND = self.positions(H, W)
+        cls_BND = to_stream(self.cls_token + positions_1ND[:, :1]).expand(B, -1, -1)
+        return torch.cat([cls_BND, to_stream(x_BND + positions_1ND[:, 1:])], 1)
 
     def _through_blocks(self, x_BND: Tensor, packed: tuple[tuple[int, int], ...] = ()) -> Tensor:
         for block in self.blocks:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines.encoders.stream import norms_keep_type
+
 # Dense bf16 tensor-core peaks of the data sheets, in operations a second, by a part of the device's name.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A40": 150e12}
 
@@ -20,7 +22,9 @@ def forward_flops(module: nn.Module, *inputs: Any) -> float:
     L * (24 * N * D**2 + 4 * N**2 * D) and the patch embedding.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(module).to("meta")(*inputs)
+        shape = copy.deepcopy(module).to("meta")
+        norms_keep_type(shape, on=False)  # they ask for autocast, of which the meta device knows nothing
+        shape(*inputs)
     return float(counter.get_total_flops())
 
 

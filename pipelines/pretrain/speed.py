@@ -15,7 +15,7 @@ class Speed:
     """All off by default; `docs/benchmarks.md` shows what each gains."""
 
     compile: bool = False
-    """torch.compile of every block by itself, for the shapes that occur; the first steps take minutes."""
+    """torch.compile of every block by itself, for the shapes that occur; the first steps take half a minute."""
     packed: bool = False
     """Views of different sizes go through the blocks as one row of tokens."""
     checkpoint: bool = False

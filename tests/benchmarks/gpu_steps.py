@@ -69,6 +69,7 @@ def measure(
     """Figures of the loop with one setting, or why it did not run."""
     batch = world.batch(full_batch)
     fused, steps = more.pop("fused", True), world.steps(steps)
+    torch.compiler.reset()  # forms compiled for other settings count against dynamo's limit
     try:
         with attention(world, kernel):
             task = dino_task(world, batch, steps, speed, **more)

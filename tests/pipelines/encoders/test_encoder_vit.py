@@ -127,3 +127,17 @@ def test_the_untrained_start_depends_on_its_seed_alone() -> None:
     again, other = export.untrained_rad_dino(3)[0].state_dict(), export.untrained_rad_dino(4)[0].state_dict()
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not torch.equal(first["blocks.0.attn.qkv.weight"], other["blocks.0.attn.qkv.weight"])
+
+
+def test_tokens_are_carried_in_autocasts_type() -> None:
+    torch.manual_seed(0)
+    tower = vit.Vit(vit.RAD_DINO_TINY)
+    images = torch.randn(2, 3, 112, 112)
+    whole = tower(images)[0]
+    kinds = set()
+    for block in tower.blocks:
+        block.register_forward_hook(lambda module, inputs, output: kinds.add((inputs[0].dtype, output.dtype)))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = tower(images)[0]
+    assert kinds == {(torch.bfloat16, torch.bfloat16)}
+    assert torch.nn.functional.cosine_similarity(half.float(), whole).min() > 0.999
