@@ -72,13 +72,21 @@ def main() -> None:
             grey = Image.fromarray(draw.integers(0, 256, (32, 32), dtype=np.uint8)).resize((side, side))
             grey.convert("RGB").save(images / f"{number}.jpg")
         lightly_train.pretrain(
-            out=Path(folder) / "out", data=images, model="dinov2/vits14-notpretrained" if tiny else "dinov2/vitb14-notpretrained",
-            model_args={"drop_path_rate": 0.0, "ffn_layer": "mlp"}, method="dinov2", method_args={"output_dim": 64} if tiny else None, epochs=1, batch_size=batch,
-            num_workers=0 if tiny else max(1, (os.cpu_count() or 2) - 2), devices=1,
-            accelerator="cpu" if tiny else "gpu", precision="32-true" if tiny else "bf16-mixed",
+            out=Path(folder) / "out",
+            data=images,
+            model="dinov2/vits14-notpretrained" if tiny else "dinov2/vitb14-notpretrained",
+            model_args={"drop_path_rate": 0.0, "ffn_layer": "mlp"},
+            method="dinov2",
+            method_args={"output_dim": 64} if tiny else None,
+            epochs=1,
+            batch_size=batch,
+            num_workers=0 if tiny else max(1, (os.cpu_count() or 2) - 2),
+            devices=1,
+            accelerator="cpu" if tiny else "gpu",
+            precision="32-true" if tiny else "bf16-mixed",
             float32_matmul_precision="highest" if tiny else "auto",
             transform_args={"image_size": (side, side), "local_view": {"num_views": 8, "view_size": (local, local)}},
-        )  # fmt: skip
+        )
     half = len(begins) // 2
     whole = [b - a for a, b in zip(begins[half:], begins[half + 1 :], strict=False)]
     ready = [e - b for b, e in zip(begins[half:], ends[half:], strict=True)]
