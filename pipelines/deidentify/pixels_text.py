@@ -23,6 +23,8 @@ TURNED = 1.2  # height by width of an area that is looked at turned, too
 FRESH = 0.4  # of a region that is worth reading although finer levels found text in it
 UNCLIP = 1.6  # DB's map is shrunk text; regions grow by area * UNCLIP / perimeter
 
+_FAINT = cv2.createCLAHE(clipLimit=16.0, tileGridSize=(4, 4))
+
 
 def find_text(picture: Picture, around: Sequence[Region] = (), levels: int = LEVELS) -> list[Region]:
     """Text regions of a picture (rows, columns) on a pyramid of `levels` halvings from full size.
@@ -83,6 +85,8 @@ def _find_on_level(picture: Picture, near: Sequence[Region], known: Sequence[Reg
             pixels = area.scaled(CELL)
             part, looked_at = pixels.crop(probability), pixels.crop(padded)
             np.maximum(part, text_probability(looked_at), out=part)
+            if near:  # beside a line that stands out, another may hardly do: white print on what is nearly white
+                np.maximum(part, text_probability(_FAINT.apply(looked_at)), out=part)
             if area.height > TURNED * area.width:  # the detector falls apart on lines that run up or down
                 turned = text_probability(np.ascontiguousarray(np.rot90(looked_at)))
                 np.maximum(part, np.rot90(turned, 3), out=part)
