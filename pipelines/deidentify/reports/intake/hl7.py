@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 
-# MSH-18 (table 0211) to Python's codecs; a message that names none is read by what its bytes are.
+# MSH-18 (table 0211) to Python's codecs, where Python does not know the term itself; a message that names none is read
+# by what its bytes are.
 CHARSETS = {
-    "ASCII": "latin-1",
-    "8859/1": "latin-1",
-    "8859/2": "iso8859_2",
-    "8859/9": "iso8859_9",
-    "8859/15": "iso8859_15",
-    "8859/5": "iso8859_5",
-    "8859/6": "iso8859_6",
-    "8859/7": "iso8859_7",
-    "8859/8": "iso8859_8",
-    "GB 18030-2000": "gb18030",
-    "BIG-5": "big5",
-    "KS X 1001": "euc_kr",
-    "ISO IR87": "iso2022_jp",
+    "8859/1": "cp1252",  # its superset: quotation marks and dashes of Windows come under this name
+    "ISO-8859-1": "cp1252",
     "UNICODE": "utf-8",
-    "UNICODE UTF-8": "utf-8",
-    "UNICODE UTF-16": "utf-16",
+    "BIG-5": "big5",
+    "GB 18030-2000": "gb18030",
+    "ISO IR14": "shift_jis",
+    "ISO IR87": "iso2022_jp",
+    "ISO IR159": "iso2022_jp_1",
+    "KS X 1001": "euc_kr",
 }
 TEXT_TYPES = frozenset({"", "TX", "FT", "ST", "CWE", "CE", "CF"})
 STATUS = 11  # OBX-11, required: a last OBX without it and without a terminator was cut off
-_ESCAPE = re.compile(r"\\([^\\\r\n]*)\\")
+# Parts of a report as the suffix of OBX-3.1 names them (7.2.4), and the headings they stand under.
+HEADINGS = {"GDT": "FINDINGS", "IMP": "IMPRESSION", "ADT": "ADDENDUM"}
+_HEADED = re.compile(r"\s*[^\W\d_][^\n:]{2,40}:")
+_ENVELOPE = frozenset({"BHS", "BTS", "FHS", "FTS"})
+# Bytes of one character may come in escapes of their own, one behind the other.
+_ESCAPE = re.compile(r"(?:\\X(?:[0-9A-Fa-f]{2})+\\)+|\\([^\\\r\n]*)\\")
 
 
 @dataclass
@@ -89,6 +90,8 @@ class Message:
 
     def _expand(self, match: re.Match[str]) -> str:
         code = match[1]
+        if code is None:
+            return bytes.fromhex(re.sub(r"[\\X]", "", match[0])).decode(self.charset, "replace")
         plain = dict(zip("FSRET", (self.separators[i] for i in (0, 1, 2, 3, 4)), strict=True))
         if code in plain:
             return plain[code]
@@ -96,8 +99,6 @@ class Message:
             return "\n"
         if code.startswith((".sp", ".ce", ".sk", ".in", ".ti", ".fi", ".nf")):
             return "\n" if code.startswith((".sp", ".ce")) else " "
-        if re.fullmatch(r"X(?:[0-9A-Fa-f]{2})+", code):
-            return bytes.fromhex(code[1:]).decode(self.charset, "replace")
         return ""
 
 
@@ -111,23 +112,39 @@ def parse(data: bytes) -> Iterator[Message]:
         header = lines[0]
         separators = header[3] + (header[4:8] if len(header) >= 8 else "^~\\&")
         message = Message(charset, separators)
+        written: list[str] = []
         for line in lines:
-            if not re.match(r"[A-Z][A-Z0-9]{2}(?:\W|$)", line) and message.segments:
-                message.segments[-1].fields[-1] += "\n" + line  # a line break that its writer did not escape
-            elif line[:3] not in ("BHS", "BTS", "FHS", "FTS"):
-                message.segments.append(Segment(line[:3], line.split(separators[0]), message))
+            if line[:3] in _ENVELOPE and not line[3:4].isalnum():
+                continue
+            if written and not re.match(rf"[A-Z][A-Z0-9]{{2}}{re.escape(separators[0])}", line):
+                written[-1] += "\n" + line  # a line break that its writer did not escape
+            else:
+                written.append(line)
+        message.segments = [Segment(line[:3], line.split(separators[0]), message) for line in written]
         message.whole = _whole(message, terminated)
         yield message
 
 
 def report_text(observations: list[Segment]) -> str:
-    """The text of several OBX joined line by line; empty when none of them holds text."""
-    lines = []
-    for obx in observations:
-        if obx.field(2).strip().upper() in TEXT_TYPES:
-            repetitions = obx.field(5).split(obx.message.repetition)
-            lines += [obx.message.unescape(r) for r in repetitions]
-    return "\n".join(lines).strip()
+    """The text of several OBX joined line by line; empty when none of them holds text.
+
+    Parts that OBX-3 names come under their heading, unless their text begins with one.
+    """
+    texts = [o for o in observations if o.field(2).strip().upper() in TEXT_TYPES]
+    parts = []
+    for name, group in groupby(texts, part_of):
+        lines = [o.message.unescape(r) for o in group for r in o.field(5).split(o.message.repetition)]
+        text = "\n".join(lines)
+        # The body needs its heading only to be told from the rest.
+        headed = _HEADED.match(text) or not text.strip() or (name == "GDT" and len({*map(part_of, texts)}) == 1)
+        parts.append(text if name not in HEADINGS or headed else f"{HEADINGS[name]}: {text.lstrip()}")
+    return "\n".join(parts).strip()
+
+
+def part_of(observation: Segment) -> str:
+    """Which part of a report an OBX holds: the suffix of OBX-3.1, as in 71045&IMP; empty where there is none."""
+    identifier = observation.field(3).split(observation.message.component)[0]
+    return identifier.partition(observation.message.subcomponent)[2].strip().upper()
 
 
 def batch_trouble(data: bytes, messages: int) -> str:
@@ -155,16 +172,32 @@ def _split(data: bytes) -> list[bytes]:
 def _charset(part: bytes) -> str:
     separator = part[3:4]
     fields = re.split(rb"[\r\n]", part, maxsplit=1)[0].split(separator)
-    declared = fields[17].split(b"~")[0].decode("latin-1").strip().upper() if len(fields) > 17 else ""
-    candidates = [CHARSETS.get(declared, ""), "utf-8", "cp1252"]
-    for charset in candidates:
-        if charset and charset != "utf-16":
-            try:
-                part.decode(charset)
-            except UnicodeDecodeError:
-                continue
-            return charset
+    terms = fields[17].decode("latin-1").upper().split("~") if len(fields) > 17 else []
+    declared = [c for term in terms if (c := _codec(term.strip()))]
+    # Of several sets one of several bytes holds the others: `~ISO IR87` is ASCII with kanji.
+    declared.sort(key=_is_single)
+    first = ["utf-8"] if all(map(_is_single, declared)) else []
+    for charset in [*first, *declared[:1], "utf-8", "cp1252"]:
+        try:
+            part.decode(charset)
+        except UnicodeDecodeError:
+            continue
+        return charset
     return "latin-1"
+
+
+def _codec(term: str) -> str:
+    """Python's name of a character set; empty for none, and for UTF-16, which was turned into UTF-8 before."""
+    for name in (CHARSETS.get(term, term.removeprefix("UNICODE ")), f"ISO-{term}"):
+        with contextlib.suppress(LookupError, ValueError):
+            found = codecs.lookup(name).name
+            return "" if found.startswith("utf-16") else found
+    return ""
+
+
+def _is_single(charset: str) -> bool:
+    """Whether a set has one byte a character: under the name of one UTF-8 comes as often as not."""
+    return charset.startswith(("ascii", "iso8859", "cp125"))
 
 
 def _whole(message: Message, terminated: bool) -> bool:

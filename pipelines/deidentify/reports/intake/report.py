@@ -86,7 +86,7 @@ class Persons:
 def problem(keys: tuple[str, ...], text: str) -> str:
     """Why a report with these join keys and this text cannot be used; empty when it can."""
     if not any(keys):
-        return "no accession number"
+        return "no accession number, StudyInstanceUID, or patient and date"
     if not text.strip():
         return "the text is empty"
     return "the text is too long for a report" if len(text) > MAX_CHARACTERS else ""

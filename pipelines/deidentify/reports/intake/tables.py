@@ -187,7 +187,7 @@ def missing(header: Mapping[str, int]) -> str:
     texts = {"text", "findings", "impression"}
     if header.keys() & set(_KEYS) and header.keys() & texts:
         return ""
-    return "the table needs the columns accession and text"
+    return "the table needs a column of texts and one of accession, study_uid, or patient_id and date"
 
 
 def report(source_id: str, cells: Mapping[str, str], where: str, encoding: str) -> Item:
@@ -235,7 +235,8 @@ def _mapped(source_id: str, row: dict[str, Any], columns: Mapping[str, str], whe
 
 
 def _text(value: Any) -> str:
-    if value is None or isinstance(value, (dict, list)):
+    # What pandas writes for an absent value is a number that is none.
+    if value is None or isinstance(value, (dict, list)) or value != value:
         return ""
     if isinstance(value, (date, datetime)):
         return value.isoformat()

@@ -36,8 +36,9 @@ def test_json_lines_with_nulls_and_broken_lines(tmp_path):
     assert (first.accession, first.patient_id, first.date) == ("A1", "77", date(2019, 3, 7))
     assert first.identities.names == {"Xu^Mei"}
     assert [r.detail for r in rejected] == [
-        "line 2: no accession number", "line 3 is no JSON", "line 4 is no JSON object",
-        "line 5: the table needs the columns accession and text",
+        "line 2: no accession number, StudyInstanceUID, or patient and date", "line 3 is no JSON",
+        "line 4 is no JSON object",
+        "line 5: the table needs a column of texts and one of accession, study_uid, or patient_id and date",
     ]  # fmt: skip
     assert (last.accession, last.text) == ("4711", "FINDINGS: Lungs clear.\n\nIMPRESSION: None.")
 
@@ -50,6 +51,14 @@ def test_a_parquet_table_and_one_that_was_cut_off(tmp_path):
     first, second, cut = read(tmp_path, {"reports.parquet": data, "cut.parquet": data[: len(data) // 2]})
     assert (first.accession, second.accession, second.date) == ("A1", "A2", None)
     assert cut == Rejected("s-cut.parquet", "malformed", "the Parquet file is damaged or cut off")
+
+
+def test_an_absent_number_is_no_key(tmp_path):
+    row = {"study_uid": "1.2.3.4", "text": "Clear."}
+    (first,) = read(tmp_path, {"a.jsonl": json.dumps(row | {"accession": float("nan")}).encode()})
+    pq.write_table(pa.Table.from_pylist([row | {"accession": float("nan")}]), tmp_path / "made.parquet")
+    (second,) = read(tmp_path, {"b.parquet": (tmp_path / "made.parquet").read_bytes()})
+    assert (first.accession, second.accession) == ("", "")
 
 
 def test_the_sites_own_column_names_win(tmp_path):
@@ -133,6 +142,88 @@ def test_a_batch_that_was_cut_between_two_messages_is_told(tmp_path):
     assert isinstance(cut[-1], Rejected) and "without its trailer" in cut[-1].detail
     fewer = read(tmp_path, {"m.hl7": whole.replace("BTS|2", "BTS|3").encode()})
     assert isinstance(fewer[-1], Rejected) and "3 messages; 2 were found" in fewer[-1].detail
+
+
+ORDER = "ORC|{control}|P{n}|ACC{n}||{state}\rOBR|{n}|P{n}|ACC{n}|71045||||||||||||||||||||||F\r"
+LINE = "OBX|1|TX|71045||Text {n}.||||||F\r"
+
+
+@pytest.mark.parametrize(("control", "state"), [("CA", ""), ("RE", "CA")])
+def test_a_canceled_order_takes_its_own_report_only(tmp_path, control, state):
+    head = MESSAGE[: MESSAGE.index("OBR")]
+    orders = [ORDER.format(control=c, n=n, state=s) for n, c, s in ((1, "RE", "CM"), (2, control, state))]
+    text = head + "".join(order + LINE.format(n=n) for n, order in enumerate(orders, 1))
+    first, second = read(tmp_path, {"m.hl7": text.encode()})
+    assert (first.accession, first.status, first.text) == ("ACC1", Status.FINAL, "Text 1.")
+    assert (second.accession, second.status) == ("ACC2", Status.WITHDRAWN)
+
+
+def test_the_order_number_may_stand_in_the_order_alone(tmp_path):
+    text = MESSAGE.format(result="F", code="71045", line="F").replace("OBR|1|P55|ACC1", "ORC|RE|P55|ACC1\rOBR|1||")
+    (report,) = read(tmp_path, {"m.hl7": text.encode()})
+    assert report.accession == "ACC1" and {"P55", "ACC1"} <= report.identities.ids
+
+
+def test_a_message_without_a_number_is_joined_by_patient_and_day(tmp_path):
+    text = MESSAGE.format(result="F", code="71045", line="F").replace("P55|ACC1|71045", "||71045|||20190306101500")
+    (report,) = read(tmp_path, {"m.hl7": text.encode()})
+    assert (report.accession, report.patient_id, report.date) == ("", "123", date(2019, 3, 6))
+    # The day on which the message was sent is not the day of the examination.
+    (rejected,) = read(tmp_path, {"m.hl7": text.replace("20190306101500", "").encode()})
+    assert isinstance(rejected, Rejected) and "no accession number" in rejected.detail
+
+
+def test_parts_of_a_report_come_under_their_headings(tmp_path):
+    parts = [("71045&GDT", "Lungs clear."), ("71045&GDT", "Heart normal."), ("71045&IMP", "No change.")]
+    parts += [("71045&ADT", "ADDENDUM: seen by two.")]
+    text = MESSAGE[: MESSAGE.index("OBX")].format(result="F")
+    text += "".join(f"OBX|{n}|TX|{code}||{said}||||||F\r" for n, (code, said) in enumerate(parts, 1))
+    (report,) = read(tmp_path, {"m.hl7": text.encode()})
+    assert report.text == "FINDINGS: Lungs clear.\nHeart normal.\nIMPRESSION: No change.\nADDENDUM: seen by two."
+
+
+def test_a_line_break_that_was_not_escaped_begins_no_segment(tmp_path):
+    text = MESSAGE.format(result="F", code="71045", line="F").replace("Text.", "MRI\rMRI of the chest: clear.")
+    (report,) = read(tmp_path, {"m.hl7": text.encode()})
+    assert report.text == "MRI\nMRI of the chest: clear."
+
+
+def test_a_report_that_is_a_picture_of_one_is_said_to_be(tmp_path):
+    text = MESSAGE.format(result="F", code="71045", line="F").replace("OBX|1|TX", "OBX|1|ED")
+    (rejected,) = read(tmp_path, {"m.hl7": text.encode()})
+    assert rejected.detail == "message 1: the report is no text"
+
+
+@pytest.mark.parametrize(
+    ("declared", "charset", "read_as"),
+    [
+        ("8859/1", "cp1252", "cp1252"),
+        ("8859/1", "utf-8", "utf-8"),
+        ("ASCII", "utf-8", "utf-8"),
+        ("8859/2", "iso8859_2", "iso8859-2"),
+        ("8859/5", "iso8859_5", "iso8859-5"),
+        ("UNICODE UTF-8", "utf-8", "utf-8"),
+        ("ISO-8859-15", "iso8859_15", "iso8859-15"),
+        ("~ISO IR87", "iso2022_jp", "iso2022_jp"),
+        ("GB 18030-2000", "gb18030", "gb18030"),
+        ("UNICODE UTF-16", "utf-16", "utf-8"),
+        ("", "cp1252", "cp1252"),
+        ("NONSENSE", "utf-8", "utf-8"),
+    ],
+)
+def test_character_sets_of_messages(tmp_path, declared, charset, read_as):
+    said = {"iso8859_5": "Сердце", "iso2022_jp": "胸部に異常なし", "gb18030": "肺部清晰"}.get(charset, "Größe é")
+    text = MESSAGE.format(result="F", code="71045", line="F").replace("UNICODE UTF-8", declared).replace("Text.", said)
+    (report,) = read(tmp_path, {"m.hl7": text.encode(charset)})
+    assert (report.text, report.encoding) == (said, read_as)
+
+
+def test_bytes_of_one_character_in_escapes_of_their_own(tmp_path):
+    text = MESSAGE.format(result="F", code="71045", line="F").replace(
+        "Text.", r"Gr\XC3\\XB6\\XC39F\e \E\X41\E\ \H\x\N\ "
+    )
+    (report,) = read(tmp_path, {"m.hl7": text.encode()})
+    assert report.text == "Größe \\X41\\ x"
 
 
 # ---- FHIR ------------------------------------------------------------------------------------------------------------

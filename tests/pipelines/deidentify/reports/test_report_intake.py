@@ -113,7 +113,7 @@ def test_rows_that_cannot_be_used_are_rejected_and_the_others_read(tmp_path):
 
 def test_a_table_without_the_needed_columns_is_rejected_once(tmp_path):
     (rejected,) = read(tmp_path, "r.csv", b"a,b\n1,2\n3,4\n")
-    assert rejected.reason == "malformed" and "columns" in rejected.detail
+    assert rejected.reason == "malformed" and "needs a column" in rejected.detail
 
 
 def test_two_differing_reports_of_one_accession_are_both_given(tmp_path):
