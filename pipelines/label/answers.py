@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
 
@@ -58,9 +58,10 @@ class Answers:
 
 
 def _schema(findings: tuple[str, ...], lines: tuple[str, ...]) -> type[BaseModel]:
-    name, line = Literal[(*findings, *lines)], Literal[lines]
-    word, position = Literal[tuple(VALUES)], Literal[POSITIONS]
-    fields: dict[str, Any] = {"values": (dict[name, word], ...), "positions": (dict[line, position], {})}
+    fields: dict[str, Any] = {
+        "values": (_pairs((*findings, *lines), tuple(VALUES)), ...),
+        "positions": (_pairs(lines, POSITIONS), {}),
+    }
 
     def agrees(answer: Any) -> Any:
         _require_sense(answer, frozenset(lines))
@@ -69,9 +70,16 @@ def _schema(findings: tuple[str, ...], lines: tuple[str, ...]) -> type[BaseModel
     return create_model(
         "Answer",
         __config__=ConfigDict(extra="forbid", strict=True),
-        __validators__={"agrees": model_validator(mode="after")(agrees)},
+        __validators__={"agrees": cast(Any, model_validator(mode="after")(agrees))},
         **fields,
     )
+
+
+def _pairs(keys: tuple[str, ...], values: tuple[str, ...]) -> Any:
+    """The type of an object that holds some of these keys, each with one of these values."""
+    mapping: Any = dict
+    one_of: Any = Literal
+    return mapping[one_of[keys], one_of[values]]
 
 
 def _require_sense(answer: Answer, lines: frozenset[str]) -> None:

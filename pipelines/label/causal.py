@@ -31,11 +31,7 @@ class CausalModel:
     """The model and its tokenizer. Nothing is downloaded, no code of the folder is run, no pickle is opened."""
 
     def __init__(self, folder: Path, device: str, new_tokens: int) -> None:
-        self.device = torch.device(
-            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-        )
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise BadInput("There is no GPU here that PyTorch can use; give device cpu or auto.")
+        self.device = _device(device)
         self.new_tokens = new_tokens
         self.tokenizer, self.model = _load(folder, self.device)
         self.context = min(_context(self.model.config), self.tokenizer.model_max_length)
@@ -55,7 +51,7 @@ class CausalModel:
 
     def fits(self, prompt: Sequence[int]) -> bool:
         """Whether a prompt leaves room for an answer."""
-        return len(prompt) + self.new_tokens <= self.context
+        return bool(len(prompt) + self.new_tokens <= self.context)
 
     def generate(self, prompts: list[list[int]], stopping: Callable[[], bool]) -> list[tuple[str, bool]]:
         """For each prompt the answer, and whether it was cut off at its longest.
@@ -99,7 +95,7 @@ class CausalModel:
         """Greedy decoding whatever the folder's own settings say: the same report gets the same labels."""
         own = self.model.generation_config
         pad = self.tokenizer.pad_token_id
-        return GenerationConfig(
+        return GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False, num_beams=1, max_new_tokens=self.new_tokens, eos_token_id=own.eos_token_id,
             bos_token_id=own.bos_token_id, pad_token_id=pad,
         )  # fmt: skip
@@ -123,8 +119,8 @@ def _device(wanted: str) -> torch.device:
 
 
 def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     wanted = (
         f"{folder.name} holds no causal language model; give the folder that save_pretrained wrote, with safetensors."
     )
@@ -132,12 +128,13 @@ def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
         tokenizer: Any = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True,
             dtype="auto" if device.type == "cuda" else torch.float32,
         )  # fmt: skip
     except (OSError, ValueError, KeyError):
         raise BadInput(wanted) from None
+    model, told = loaded
     # transformers fills what is missing with random numbers and only warns.
     if told["missing_keys"] or told["mismatched_keys"]:
         raise BadInput(f"{folder.name} lacks weights of its model; copy the folder again.")

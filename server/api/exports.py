@@ -24,7 +24,7 @@ from server.api.schemas import (
     SampleOut,
 )
 from server.dependencies import DatabaseDep, OnceDep, SessionDep, SettingsDep, allow
-from server.services import common, exports, instances, review
+from server.services import common, exports, items, review
 from server.services.exports import Registration
 from server.specs import Body, Id, Named
 from server.store.models import Export
@@ -155,12 +155,12 @@ def list_reviews(export_id: str, session: SessionDep) -> list[ReviewOut]:
 
 @router.get("/{export_id}/sample", dependencies=[allow(Permission.EXPORT_READ)])
 def get_sample(export_id: str, session: SessionDep, settings: SettingsDep) -> SampleOut:
-    """The sampling plan, its instances with their verdicts, and where the review stands."""
-    return SampleOut.of(instances.open_review(settings, common.get(session, Export, export_id)))
+    """The sampling plan, its items with their verdicts, and where the review stands."""
+    return SampleOut.of(items.open_review(settings, common.get(session, Export, export_id)))
 
 
 @router.get("/{export_id}/sample/{number}")
-def look_at_instance(
+def look_at_item(
     export_id: str,
     number: int,
     session: SessionDep,
@@ -168,13 +168,13 @@ def look_at_instance(
     database: DatabaseDep,
     caller: Caller = allow(Permission.EXPORT_REVIEW),
 ) -> LookOut:
-    """One instance before and after, decrypted for this answer. Every look goes into the audit log."""
+    """One instance or report before and after, decrypted for this answer. Every look goes into the audit log."""
     export = common.get(session, Export, export_id)
-    return LookOut.model_validate(instances.look(database, caller, settings, export, number))
+    return LookOut.model_validate(items.look(database, caller, settings, export, number))
 
 
 @router.post("/{export_id}/sample/{number}/verdict", status_code=201)
-def judge_instance(
+def judge_item(
     export_id: str,
     number: int,
     body: VerdictIn,
@@ -182,22 +182,22 @@ def judge_instance(
     settings: SettingsDep,
     caller: Caller = allow(Permission.EXPORT_REVIEW),
 ) -> SampleOut:
-    """Note a verdict; the last one on an instance counts."""
+    """Note a verdict; the last one on an item counts."""
     export = common.get(session, Export, export_id)
-    return SampleOut.of(instances.give(session, caller, settings, export, number, **body.model_dump()))
+    return SampleOut.of(items.give(session, caller, settings, export, number, **body.model_dump()))
 
 
 @router.post("/{export_id}/sample/{number}/withdraw", status_code=201)
-def withdraw_instance(
+def withdraw_item(
     export_id: str,
     number: int,
     session: SessionDep,
     settings: SettingsDep,
     caller: Caller = allow(Permission.EXPORT_REVIEW),
 ) -> SampleOut:
-    """Put an instance with a confirmed leak into the quarantine, so that the rest can be released."""
+    """Put an item with a confirmed leak into the quarantine, so that the rest can be released."""
     export = common.get(session, Export, export_id)
-    return SampleOut.of(instances.take_out(session, caller, settings, export, number))
+    return SampleOut.of(items.take_out(session, caller, settings, export, number))
 
 
 @router.post("/{export_id}/release", status_code=201, response_model=ReviewOut)

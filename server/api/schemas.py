@@ -103,7 +103,7 @@ class TallyOut(Out):
     """The same of the reports."""
 
 
-class InstanceOut(Out):
+class ItemOut(Out):
     """An instance or a report of the review, in pseudonyms."""
 
     what: str = "instance"
@@ -149,13 +149,13 @@ class SampleOut(Out):
     reports: ReportPlanOut | None
     """None where an earlier version made the pack."""
     tally: TallyOut
-    items: list[InstanceOut]
+    items: list[ItemOut]
 
     @classmethod
     def of(cls, review: Review) -> Self:
         last = review.last
         items = [
-            InstanceOut.model_validate(item).model_copy(update=_said(last.get(item["number"]), item, review))
+            ItemOut.model_validate(item).model_copy(update=_said(last.get(item["number"]), item, review))
             for item in review.pack["items"]
         ]
         plan = {name: review.pack[name] for name in ("images", "random", "risk", "aim")}
@@ -202,7 +202,7 @@ class TextOut(Out):
 class LookOut(Out):
     """PHI: the answer to a privacy officer."""
 
-    item: InstanceOut
+    item: ItemOut
     lines: list[LineOut]
     frames: dict[str, str]
     """Frame number -> PNG before de-identification, base64."""

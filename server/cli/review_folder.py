@@ -17,7 +17,7 @@ from pipelines.deidentify.review.sampling import FACTORS
 from pipelines.deidentify.review.verdicts import LEAKS, Review, kind_of_item
 from pipelines.deidentify.vault import REVIEW, unseal
 
-COLUMNS = ("instance", "verdict", "leak", "comment")
+COLUMNS = ("number", "verdict", "leak", "comment")
 
 
 def write_folder(out: Path, review: Review, folder: Path, vault_key: bytes, note: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ from pipelines.deidentify.review.verdicts import (
     Review,
     Verdict,
     kind_of_item,
+    numbered,
     read_review,
     require_no_leak,
     signed_record,
@@ -82,7 +83,7 @@ def _read(out: Path) -> Review:
 
 
 def _judge(out: Path, path: Path, reviewer: str) -> None:
-    """Sign the verdicts of a CSV file (instance, verdict, leak, comment); rows without a verdict are left open."""
+    """Sign the verdicts of a CSV file (number, verdict, leak, comment); rows without a verdict are left open."""
     review, time = _read(out), now().isoformat(timespec="seconds") + "Z"
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:
@@ -93,14 +94,14 @@ def _judge(out: Path, path: Path, reviewer: str) -> None:
     for row in rows:
         if not row.get("verdict"):
             continue
-        number = row.get("instance", "")
+        number = row.get("number", "")
         if not number.isdecimal() or review.item(int(number)) is None:
             raise BadInput(f"{path.name} judges a number that this review has not; take the file exported from it.")
         who = reviewer or getpass.getuser()
         verdict, leak, comment = row["verdict"].lower(), row.get("leak", "").lower(), row.get("comment", "")
         given.append(Verdict(int(number), verdict, leak, comment, who, time))  # type: ignore[arg-type] # checked there
     _write(out, replace(review, verdicts=(*review.verdicts, *given)))
-    notes.note(Action.REVIEW_VERDICT, out, "", instances=len(given))
+    notes.note(Action.REVIEW_VERDICT, out, "", items=len(given))
 
 
 def _withdraw(out: Path, number: int) -> None:
@@ -110,7 +111,7 @@ def _withdraw(out: Path, number: int) -> None:
         raise BadInput(f"Number {number} has no verdict of a leak; only what leaks is withdrawn.")
     withdraw(out, [item])
     _write(out, replace(review, withdrawn=review.withdrawn | {number}))
-    notes.note(Action.REVIEW_WITHDRAW, out, "", instance=number)
+    notes.note(Action.REVIEW_WITHDRAW, out, "", plane=None, **numbered(item))
 
 
 def _write(out: Path, review: Review) -> None:

@@ -26,11 +26,15 @@ def own(settings: Settings) -> dict[str, Path]:
     return {p.stem: p for p in found if p.stem not in presets() and _is_policy(p)}
 
 
+def installed(settings: Settings) -> list[str]:
+    """Names of all policies that can be chosen."""
+    return [*presets(), *own(settings)]
+
+
 def check(name: str, settings: Settings) -> str:
     """`name` when it is installed; Invalid lists what is."""
-    installed = [*presets(), *own(settings)]
-    if name not in installed:
-        raise Invalid(f"There is no such policy; choose one of {', '.join(installed)}.")
+    if name not in (known := installed(settings)):
+        raise Invalid(f"There is no such policy; choose one of {', '.join(known)}.")
     return name
 
 

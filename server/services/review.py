@@ -23,7 +23,7 @@ from server.access import Caller
 from server.audit import Action, record
 from server.errors import Conflict
 from server.security import signing
-from server.services import instances
+from server.services import items
 from server.services.exports import deid_folder
 from server.settings import Settings
 from server.store.models import Export, Review, now
@@ -43,14 +43,14 @@ def release(
     """Release a de-identified export for training. `digest` is what was reviewed, when the caller kept it.
 
     Conflict without purpose and approval number, before the de-identification, or when the folder has changed;
-    BadInput while an instance that was found to leak is in it.
+    BadInput while an item that was found to leak is in it.
     """
     session.refresh(export, with_for_update=True)
     if export.state != "waiting":
         raise Conflict(f"Only an export that waits for review can be released; this one is {export.state}.")
     if not export.purpose or not export.approval:
         raise Conflict("The export has no purpose or no approval number; give both, then release it.")
-    instances.require_settled(session, settings, export)
+    items.require_settled(session, settings, export)
     review = _verdict(session, caller, settings, export, "released", comment)
     event.listen(session, "after_commit", partial(_write_after_commit, review, export, settings), once=True)
     if digest is not None and digest != review.digest:
@@ -122,7 +122,7 @@ def _signed(review: Review, export: Export, settings: Settings) -> str:
         "digest": review.digest,
         "policy": review.policy_digest,
         "approval": export.approval,
-        "review": instances.told(settings, export),
+        "review": items.told(settings, export),
         "reviewer": review.reviewer,
         "time": review.created_at.isoformat(timespec="seconds") + "Z",
     }

@@ -1,7 +1,7 @@
-"""The verdict file of a review: what a person said of each instance of the pack, and what follows for the export.
+"""The verdict file of a review: what a person said of each item of the pack, and what follows for the export.
 
 `verdicts.json` is signed like a release, by the control plane's key. It holds every verdict in the order given; the
-last one on an instance counts. An export with a confirmed leak cannot be released until the instance is withdrawn
+last one on an item counts. An export with a confirmed leak cannot be released until the item is withdrawn
 (withdraw.py) or the export is de-identified again. Nothing in it may name a person: it is not sealed.
 """
 
@@ -36,7 +36,7 @@ Sign = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one person said of one instance."""
+    """What one person said of one item."""
 
     number: int
     verdict: Literal["clean", "leak", "unsure"]
@@ -86,14 +86,14 @@ class Review:
 
     @property
     def last(self) -> dict[int, Verdict]:
-        """The verdict that counts, by number of the instance."""
+        """The verdict that counts, by number of the item."""
         return {v.number: v for v in self.verdicts}
 
     def item(self, number: int) -> dict[str, Any] | None:
         return next((i for i in self.pack["items"] if i["number"] == number), None)
 
     def next_open(self, after: int = 0) -> int | None:
-        """The next instance without a verdict, beginning anew at the end; in order, so that nobody picks."""
+        """The next item without a verdict, beginning anew at the end; in order, so that nobody picks."""
         left = [i["number"] for i in self.pack["items"] if i["number"] not in self.last]
         return next((n for n in left if n > after), left[0] if left else None)
 
@@ -135,6 +135,11 @@ class _Random:
 def kind_of_item(item: dict[str, Any]) -> str:
     """instance | report, of an entry of pack.json; the first packs held instances only."""
     return str(item.get("what", "instance"))
+
+
+def numbered(item: dict[str, Any]) -> dict[str, int]:
+    """The number of an item under its kind, as an audit log names it."""
+    return {kind_of_item(item): item["number"]}
 
 
 def read_review(folder: Path, public_key: Path) -> Review:
@@ -193,7 +198,7 @@ def summary(folder: Path, review: Review) -> dict[str, Any]:
 
 
 def require_no_leak(review: Review) -> None:
-    """BadInput while an instance that was found to leak is in the folder."""
+    """BadInput while an item that was found to leak is in the folder."""
     if open_leaks := review.tally().open_leaks:
         named = [f"{kind_of_item(review.item(n) or {})} {n}" for n in open_leaks[:5]]
         which = ", ".join(named) + (" and others" if len(open_leaks) > 5 else "")

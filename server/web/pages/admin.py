@@ -16,9 +16,10 @@ from server.audit import head
 from server.audit.log import verify
 from server.dependencies import SessionDep, SettingsDep, allow
 from server.errors import Invalid, Problem
-from server.services import people, sites
+from server.services import people, policies, sites
+from server.settings import Settings
 from server.store.models import Audit, Site, now
-from server.web.forms import FormData, again_on_problem
+from server.web.forms import FormData, Typed, again_on_problem
 from server.web.render import page, see
 
 router = APIRouter()
@@ -28,6 +29,7 @@ ROWS = 200
 class SiteForm(FormData):
     name: str = ""
     issuer: str = ""
+    policy: str = ""
 
 
 class PersonForm(FormData):
@@ -42,17 +44,27 @@ class TokenForm(FormData):
     roles: list[Role] = []  # noqa: RUF012
 
 
-def _sites(request: Request, caller: Caller, session: Session, problem: Problem | None = None) -> HTMLResponse:
+def _sites(
+    request: Request,
+    caller: Caller,
+    settings: Settings,
+    session: Session,
+    typed: Typed,
+    problem: Problem | None = None,
+) -> HTMLResponse:
     rows = list(session.scalars(select(Site).order_by(Site.name)))
     return page(
-        request, session, caller, "sites.html", "Sites", sites=rows, problem=problem.detail if problem else None,
+        request, session, caller, "sites.html", "Sites", sites=rows, form=typed, policies=policies.installed(settings),
+        default=policies.DEFAULT, problem=problem.detail if problem else None,
         state="Every pseudonym follows from a site's own secret.", status=problem.status if problem else 200,
     )  # fmt: skip
 
 
 @router.get("/sites")
-def sites_page(request: Request, session: SessionDep, caller: Caller = allow(P.SITE_CREATE)) -> HTMLResponse:
-    return _sites(request, caller, session)
+def sites_page(
+    request: Request, session: SessionDep, settings: SettingsDep, caller: Caller = allow(P.SITE_CREATE)
+) -> HTMLResponse:
+    return _sites(request, caller, settings, session, Typed())
 
 
 @router.post("/sites")
@@ -63,10 +75,10 @@ def add_site(
     settings: SettingsDep,
     caller: Caller = allow(P.SITE_CREATE),
 ) -> Response:
-    again_on_problem(request, form, lambda s, typed, p: _sites(request, caller, s, p))
+    again_on_problem(request, form, lambda s, typed, p: _sites(request, caller, settings, s, typed, p))
     if not form.name:
         raise Invalid("The site needs a name; give one.")
-    sites.create(session, caller, settings, name=form.name, issuer=form.issuer)
+    sites.create(session, caller, settings, name=form.name, issuer=form.issuer, policy=form.policy or None)
     return see("/sites")
 
 

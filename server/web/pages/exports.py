@@ -16,7 +16,7 @@ from server.access import Caller
 from server.access import Permission as P
 from server.dependencies import SessionDep, SettingsDep, allow
 from server.errors import Invalid, Problem
-from server.services import common, exports, review
+from server.services import common, exports, policies, review
 from server.settings import Settings
 from server.store.models import Export, Job, LabelRun, Site
 from server.web.forms import FormData, Typed, again_on_problem
@@ -33,6 +33,10 @@ STATES = {
 }
 
 
+class Again(FormData):
+    policy: str = ""
+
+
 class Registration(FormData):
     name: str = ""
     site: str = ""
@@ -42,6 +46,7 @@ class Registration(FormData):
     retain_until: str = ""
     opt_out: str = ""
     aliases: str = ""
+    policy: str = ""
     report_columns: str = ""
 
 
@@ -65,7 +70,8 @@ def _form(
     sentence = problem.detail if problem else None if sites else "Add a site first: an export belongs to one."
     return page(
         request, session, caller, "export_new.html", "Register an export", form=typed, sites=sites,
-        roots=[str(r) for r in settings.export_roots], problem=sentence, status=problem.status if problem else 200,
+        roots=[str(r) for r in settings.export_roots], policies=policies.installed(settings),
+        problem=sentence, status=problem.status if problem else 200,
     )  # fmt: skip
 
 
@@ -94,6 +100,7 @@ def register(
     given = exports.Registration(
         site=form.site, path=form.path, name=form.name, purpose=form.purpose, approval=form.approval,
         retain_until=until, opt_out=form.opt_out or None, aliases=form.aliases or None,
+        policy=form.policy or None,
         report_columns=_columns(form.report_columns),
     )  # fmt: skip
     return see(f"/exports/{exports.register(session, caller, settings, given).id}")
@@ -110,12 +117,14 @@ def _columns(written: str) -> dict[ReportField, str]:
 
 
 @router.get("/{id_}")
-def detail(id_: str, request: Request, session: SessionDep, caller: Caller = allow(P.EXPORT_READ)) -> HTMLResponse:
+def detail(
+    id_: str, request: Request, session: SessionDep, settings: SettingsDep, caller: Caller = allow(P.EXPORT_READ)
+) -> HTMLResponse:
     export = common.get(session, Export, id_)
     jobs = common.page(session, Job, resource_kind="export", resource_id=id_).items
     return page(
         request, session, caller, "export.html", export.name, export=export, state=STATES[export.state], jobs=jobs,
-        reviews=review.reviews(session, id_), reasons=REASONS,
+        reviews=review.reviews(session, id_), reasons=REASONS, policies=policies.installed(settings),
         labels=common.page(session, LabelRun, export_id=id_).items,
         may=may(caller, deidentify=P.EXPORT_DEIDENTIFY, build=P.COHORT_BUILD, label=P.LABEL_CREATE),
     )  # fmt: skip
@@ -123,7 +132,12 @@ def detail(id_: str, request: Request, session: SessionDep, caller: Caller = all
 
 @router.post("/{id_}/deidentify")
 def deidentify(
-    id_: str, session: SessionDep, settings: SettingsDep, caller: Caller = allow(P.EXPORT_DEIDENTIFY)
+    id_: str,
+    form: Annotated[Again, Form()],
+    session: SessionDep,
+    settings: SettingsDep,
+    caller: Caller = allow(P.EXPORT_DEIDENTIFY),
 ) -> Response:
-    job = exports.deidentify(session, caller, settings, common.get(session, Export, id_), exports.DeidentifyBody())
+    export, body = common.get(session, Export, id_), exports.DeidentifyBody()
+    job = exports.deidentify(session, caller, settings, export, body, form.policy or None)
     return see(f"/jobs/{job.id}")

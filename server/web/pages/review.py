@@ -19,7 +19,7 @@ from server.access import Caller
 from server.access import Permission as P
 from server.dependencies import DatabaseDep, SessionDep, SettingsDep, allow
 from server.errors import Invalid, NotFound
-from server.services import common, exports, instances
+from server.services import common, exports, items
 from server.services import review as verdicts
 from server.settings import Settings
 from server.store.models import Export, Review
@@ -42,7 +42,7 @@ class Verdict(FormData):
     comment: str = ""
 
 
-class InstanceVerdict(FormData):
+class ItemVerdict(FormData):
     verdict: str = ""
     leak: str = ""
     comment: str = Field("", max_length=2000)
@@ -100,8 +100,8 @@ def image(id_: str, name: str, session: SessionDep, settings: SettingsDep) -> Fi
     return FileResponse(folder / name, media_type="image/png")
 
 
-@router.get("/{id_}/instances/{number}")
-def instance(
+@router.get("/{id_}/items/{number}")
+def item(
     id_: str,
     number: int,
     request: Request,
@@ -110,13 +110,13 @@ def instance(
     database: DatabaseDep,
     caller: Caller = allow(P.EXPORT_REVIEW),
 ) -> HTMLResponse:
-    """One instance before and after. The pictures from before are in the page itself: one look, one audit row."""
+    """One instance or report before and after. The pictures from before are in the page: one look, one audit row."""
     export = common.get(session, Export, id_)
-    look = instances.look(database, caller, settings, export, number)
-    review = instances.open_review(settings, export)
+    look = items.look(database, caller, settings, export, number)
+    review = items.open_review(settings, export)
     last = len(review.pack["items"])
     return page(
-        request, session, caller, "instance.html", f"Number {number}", export=export, look=look,
+        request, session, caller, "item.html", f"Number {number}", export=export, look=look,
         is_report=kind_of_item(look.item) == "report", text=reading(look.text) if look.text else None,
         lines=sorted(look.lines, key=lambda line: FATES.index(line["action"])), review=review, tally=review.tally(),
         verdict=review.last.get(number), withdrawn=number in review.withdrawn, leaks=LEAKS, factors=FACTORS,
@@ -124,39 +124,39 @@ def instance(
     )  # fmt: skip
 
 
-@router.post("/{id_}/instances/{number}")
+@router.post("/{id_}/items/{number}")
 def judge(
     id_: str,
     number: int,
-    form: Annotated[InstanceVerdict, Form()],
+    form: Annotated[ItemVerdict, Form()],
     session: SessionDep,
     settings: SettingsDep,
     caller: Caller = allow(P.EXPORT_REVIEW),
 ) -> Response:
-    """Note the verdict and go on to the next instance without one."""
+    """Note the verdict and go on to the next item without one."""
     export = common.get(session, Export, id_)
     given = form.model_dump() | ({} if form.verdict == "leak" else {"leak": ""})
-    review = instances.give(session, caller, settings, export, number, **given)
+    review = items.give(session, caller, settings, export, number, **given)
     if form.verdict == "leak":
-        return see(f"/review/{id_}/instances/{number}")
+        return see(f"/review/{id_}/items/{number}")
     following = review.next_open(number)
-    return see(f"/review/{id_}/instances/{following}" if following else f"/review/{id_}")
+    return see(f"/review/{id_}/items/{following}" if following else f"/review/{id_}")
 
 
-@router.post("/{id_}/instances/{number}/withdraw")
+@router.post("/{id_}/items/{number}/withdraw")
 def withdraw(
     id_: str, number: int, session: SessionDep, settings: SettingsDep, caller: Caller = allow(P.EXPORT_REVIEW)
 ) -> Response:
-    review = instances.take_out(session, caller, settings, common.get(session, Export, id_), number)
+    review = items.take_out(session, caller, settings, common.get(session, Export, id_), number)
     following = review.next_open(number)
-    return see(f"/review/{id_}/instances/{following}" if following else f"/review/{id_}")
+    return see(f"/review/{id_}/items/{following}" if following else f"/review/{id_}")
 
 
 def _sample(settings: Settings, export: Export) -> SimpleNamespace | None:
-    """The pack for the overview: instances with their verdicts, and where the review stands."""
-    if not instances.has_pack(settings, export):
+    """The pack for the overview: items with their verdicts, and where the review stands."""
+    if not items.has_pack(settings, export):
         return None
-    review = instances.open_review(settings, export)
+    review = items.open_review(settings, export)
     last = review.last
 
     def state(number: int) -> str:

@@ -22,8 +22,12 @@ def patients(cohort, split):
 
 
 def test_models_pretrained_on_train_and_validation_pass(cohort, tmp_path):
-    seen = patients(cohort, "train") + patients(cohort, "validation") + ["PELSEWHERE"]
+    train, validation, test = (patients(cohort, split) for split in ("train", "validation", "test"))
+    seen = [*train, *validation, "PELSEWHERE"]
+    assert train and validation and test
     check_leakage(cohort, [Model.open(bare_model(tmp_path / "m", "clean", patients=seen))])
+    with pytest.raises(BadInput, match="1 test patient"):
+        check_leakage(cohort, [Model.open(bare_model(tmp_path / "n", "leaky", patients=[*seen, test[0]]))])
 
 
 def test_one_test_patient_in_one_of_several_models_is_refused_by_name_and_number(cohort, tmp_path):

@@ -100,6 +100,7 @@ def test_the_same_bytes_after_a_stop(deid: Path, tmp_path: Path, monkeypatch) ->
     kept = (tmp_path / "three" / "parts" / "rules-000000.parquet").stat().st_mtime_ns
     label(deid, tmp_path / "three")
     assert (tmp_path / "three" / "parts" / "rules-000000.parquet").stat().st_mtime_ns == kept
+    assert len(list((tmp_path / "three" / "parts").glob("rules-*"))) == 3
     same_tables(tmp_path / "three", tmp_path / "one")
 
 
@@ -108,10 +109,12 @@ def test_the_same_bytes_whatever_the_processes(deid: Path, tmp_path: Path, monke
     monkeypatch.setattr("pipelines.label.reports.PART", 2)
     label(deid, tmp_path / "one")
     label(deid, tmp_path / "two", workers=2)
+    assert len(list((tmp_path / "two" / "parts").glob("rules-*"))) == 3
     same_tables(tmp_path / "two", tmp_path / "one")
 
 
 def same_tables(one: Path, other: Path) -> None:
+    assert len(pq.read_table(one / "labels.parquet")) > 3
     for name in ("labels.parquet", "studies.parquet", "comparison.parquet"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook
 
 from pipelines.cohort import Cohort
 from pipelines.encoders import export, vit
@@ -59,8 +62,26 @@ def take_step(cohort: Cohort, task: Task) -> tuple[dict[str, Tensor], dict[str, 
     return values, {n: p.grad for n, p in parameters.items() if p.grad is not None}
 
 
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """How often any module was called."""
+    calls = [0]
+
+    def count(*_: Any) -> None:
+        calls[0] += 1
+
+    handle = register_module_forward_hook(count)
+    yield calls
+    handle.remove()
+
+
 def same_step(cohort: Cohort, first: Task, second: Task) -> None:
-    (values, gradients), (others, other_gradients) = take_step(cohort, first), take_step(cohort, second)
+    """The same values and gradients, by another way through the modules, or the setting did nothing."""
+    with counted() as calls:
+        values, gradients = take_step(cohort, first)
+    with counted() as other_calls:
+        others, other_gradients = take_step(cohort, second)
+    assert calls != other_calls
     assert set(values) == set(others) and set(gradients) == set(other_gradients) and gradients
     for name, value in values.items():
         torch.testing.assert_close(value, others[name], atol=1e-5, rtol=1e-5, msg=name)

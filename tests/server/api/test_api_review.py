@@ -56,7 +56,7 @@ def test_nobody_else_sees_before_or_is_told_of_it(house: House, export: str, rol
     client = house.http(role)
     told = client.get(path(export)).text
     assert json.loads(told)["items"][0]["instance"] == "2.25.1"
-    for answer in (client.get(path(export, "/1")), client.get(f"/review/{export}/instances/1")):
+    for answer in (client.get(path(export, "/1")), client.get(f"/review/{export}/items/1")):
         assert answer.status_code == 403
         told += answer.text
     told += client.get(f"/review/{export}", headers={"Accept": "text/html"}).text
@@ -66,8 +66,8 @@ def test_nobody_else_sees_before_or_is_told_of_it(house: House, export: str, rol
 
 
 def test_without_an_audit_row_nothing_is_decrypted(house: House, export: str, monkeypatch) -> None:
-    monkeypatch.setattr("server.services.instances.record", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("server.services.instances.unseal", lambda *_: pytest.fail("decrypted without a note"))
+    monkeypatch.setattr("server.services.items.record", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("server.services.items.unseal", lambda *_: pytest.fail("decrypted without a note"))
     assert house.http(OFFICER).get(path(export, "/1")).status_code == 500
 
 
@@ -109,7 +109,7 @@ def test_verdicts_that_went_missing_or_back_in_time_stop_the_release(house: Hous
     for act in (lambda: verdicts.write_text(older), verdicts.unlink):
         act()
         refused = officer.post(f"/api/v1/exports/{export}/release", json={})
-        assert refused.status_code == 409 and "judge one instance" in refused.json()["detail"]
+        assert refused.status_code == 409 and "judge one item" in refused.json()["detail"]
     with pytest.raises(BadInput):
         require_release(folder(house, export), house.settings.release_public_key)
 
@@ -132,16 +132,16 @@ def test_a_folder_of_the_first_version_has_no_sample_and_can_be_released(house: 
 def test_the_pages_take_verdicts_and_lead_on(house: House, export: str) -> None:
     page = house.http(OFFICER)
     page.headers |= {"Accept": "text/html", "Origin": house.settings.url}
-    seen = page.get(f"/review/{export}/instances/1").text
+    seen = page.get(f"/review/{export}/items/1").text
     assert "Abernathy^Quill" in seen and f"data:image/png;base64,{PNG}" in seen
-    answer = page.post(f"/review/{export}/instances/1", data={"verdict": "clean"}, follow_redirects=False)
-    assert answer.headers["Location"] == f"/review/{export}/instances/2"
-    page.post(f"/review/{export}/instances/2", data={"verdict": "leak", "leak": "uid"})
+    answer = page.post(f"/review/{export}/items/1", data={"verdict": "clean"}, follow_redirects=False)
+    assert answer.headers["Location"] == f"/review/{export}/items/2"
+    page.post(f"/review/{export}/items/2", data={"verdict": "leak", "leak": "uid"})
     overview = page.get(f"/review/{export}").text
     assert "2 of 4 instances reviewed; 1 leak found" in overview
     assert 'value="released" disabled' in overview.replace("  ", " ")
-    answer = page.post(f"/review/{export}/instances/2/withdraw", follow_redirects=False)
-    assert answer.headers["Location"] == f"/review/{export}/instances/3"
+    answer = page.post(f"/review/{export}/items/2/withdraw", follow_redirects=False)
+    assert answer.headers["Location"] == f"/review/{export}/items/3"
     assert "1 withdrawn" in page.get(f"/review/{export}").text
 
 
@@ -193,15 +193,19 @@ def test_a_report_is_seen_before_and_after_by_the_officer_alone(house: House, wi
     assert looked["text"]["marks"]["before"][1]["left"] is True
     with house.db.reading() as session:
         (noted,) = session.query(Audit).filter(Audit.action == "review:look")
-        assert noted.detail["instance"] == 5 and "Abernathy" not in json.dumps(noted.detail)
-    page = house.http(OFFICER).get(f"/review/{with_report}/instances/5", headers={"Accept": "text/html"}).text
+        assert (
+            noted.detail["report"] == 5
+            and "instance" not in noted.detail
+            and "Abernathy" not in json.dumps(noted.detail)
+        )
+    page = house.http(OFFICER).get(f"/review/{with_report}/items/5", headers={"Accept": "text/html"}).text
     assert '<mark class="took" title="name, by known, 100 % sure">Abernathy, Quill</mark>' in page
     assert '<mark class="left" title="name, left in doubt, 30 % sure">Heart</mark>' in page
     assert '<mark class="took" title="name, by known, 100 % sure">Farnley, Isolde</mark>' in page
     assert "Report 5 of 5" in page and "1 word was left" in page
     for role in (Role.ADMIN, Role.RESEARCHER, Role.AUDITOR):
         client = house.http(role)
-        answers = [client.get(p) for p in (path(with_report, "/5"), f"/review/{with_report}/instances/5")]
+        answers = [client.get(p) for p in (path(with_report, "/5"), f"/review/{with_report}/items/5")]
         assert [a.status_code for a in answers] == [403, 403]
         overview = client.get(f"/review/{with_report}", headers={"Accept": "text/html"}).text
         assert AFTER.split("\n")[0] in overview and "Abernathy" not in overview

@@ -119,8 +119,8 @@ def test_a_review_without_a_server(deid: Path, keys: Path, tmp_path: Path) -> No
     assert modes == {0o600} and (tmp_path / "open").stat().st_mode & 0o777 == 0o700
     form = tmp_path / "open" / "verdicts.csv"
     rows = list(csv.DictReader(form.open()))
-    assert [r["instance"] for r in rows] == ["1", "2", "3", "4"]
-    form.write_text("instance,verdict,leak,comment\n1,Clean,,\n2,leak,name,corner\n3,,,\n")
+    assert [r["number"] for r in rows] == ["1", "2", "3", "4"]
+    form.write_text("number,verdict,leak,comment\n1,Clean,,\n2,leak,name,corner\n3,,,\n")
     assert intramural("review", deid, "--verdicts", form, "--reviewer", "A. Officer")[1] is None
     signature = ("--release", "--reviewer", "A. Officer", "--purpose", "p", "--approval", "1")
     assert "instance 2" in str(intramural("review", deid, *signature)[1])
@@ -136,7 +136,7 @@ def test_a_review_without_a_server(deid: Path, keys: Path, tmp_path: Path) -> No
 
 def test_a_wrong_form_is_one_sentence_and_signs_nothing(deid: Path, tmp_path: Path) -> None:
     for text, told in (("9,clean,,", "this review has not"), ("1,leak,,", "needs its kind"), ("1,good,,", "is none")):
-        (tmp_path / "v.csv").write_text("instance,verdict,leak,comment\n" + text + "\n")
+        (tmp_path / "v.csv").write_text("number,verdict,leak,comment\n" + text + "\n")
         assert told in str(intramural("review", deid, "--verdicts", tmp_path / "v.csv")[1])
     assert "cannot be read" in str(intramural("review", deid, "--verdicts", tmp_path / "no.csv")[1])
     assert "no verdict of a leak" in str(intramural("review", deid, "--withdraw", 1)[1])

@@ -1,5 +1,7 @@
-"""The review of single instances: the sample, one look, a verdict, a withdrawal. Who may look, and that every look is
-noted, is decided here; what verdicts mean is decided in pipelines.deidentify.review.
+"""The review of single instances and reports, the items of a pack: the sample, one look, a verdict, a withdrawal.
+
+Who may look, and that every look is noted, is decided here; what verdicts mean is decided in
+pipelines.deidentify.review.
 
 The signed `verdicts.json` beside the data is the one place of the verdicts. Its digest goes into the audit log with
 every write, so that a file that was removed or put back to an older state is noticed before a release.
@@ -21,6 +23,7 @@ from pipelines.deidentify.review.verdicts import (
     FILE,
     Review,
     Verdict,
+    numbered,
     read_review,
     require_no_leak,
     signed_record,
@@ -67,7 +70,7 @@ def look(database: Database, caller: Caller, settings: Settings, export: Export,
     caller.require(Permission.EXPORT_REVIEW)
     folder, item = deid_folder(settings, export), _item(open_review(settings, export), number)
     with database.session() as session:
-        record(session, caller, Action.REVIEW_LOOK, f"export:{export.id}", instance=number)
+        record(session, caller, Action.REVIEW_LOOK, f"export:{export.id}", **numbered(item))
     head.advance(database, settings)
     sealed = unseal(folder / "vault" / REVIEW / f"{number:04d}.vault", load_vault_key(settings.vault_key))
     return Look(item, sealed.get("lines", []), sealed.get("frames", {}), sealed.get("text"))
@@ -84,14 +87,14 @@ def give(
     leak: str = "",
     comment: str = "",
 ) -> Review:
-    """Note a verdict on one instance; an earlier one on it is kept in the file and no longer counts."""
+    """Note a verdict on one item; an earlier one on it is kept in the file and no longer counts."""
     review = _waiting(session, settings, export)
-    _item(review, number)
+    item = _item(review, number)
     time = now().isoformat(timespec="seconds") + "Z"
     given = Verdict(number, verdict, leak, comment, caller.name, time)  # type: ignore[arg-type] # checked there
     review = replace(review, verdicts=(*review.verdicts, given))
     digest = _write(settings, export, review)
-    about = {"instance": number, "verdict": verdict, "leak": leak or None, "verdicts": digest}
+    about = numbered(item) | {"verdict": verdict, "leak": leak or None, "verdicts": digest}
     record(session, caller, Action.REVIEW_VERDICT, f"export:{export.id}", folder=export.folder, **about)
     return review
 
@@ -105,7 +108,7 @@ def take_out(session: Session, caller: Caller, settings: Settings, export: Expor
     export.result = withdraw(deid_folder(settings, export), [item])
     review = replace(review, withdrawn=review.withdrawn | {number})
     digest = _write(settings, export, review)
-    about = {"instance": number, "verdicts": digest, "digest": export.result["digest"]}
+    about = numbered(item) | {"verdicts": digest, "digest": export.result["digest"]}
     record(session, caller, Action.REVIEW_WITHDRAW, f"export:{export.id}", folder=export.folder, **about)
     return review
 
@@ -114,7 +117,7 @@ def require_settled(session: Session, settings: Settings, export: Export) -> Non
     """Before a release: Conflict when verdicts went missing, BadInput while a confirmed leak is in the folder."""
     digest, noted = _digest(deid_folder(settings, export) / FILE), _noted(session, export)
     if noted is not None and noted != digest:
-        raise Conflict("The verdicts are not the ones that were last given; judge one instance of the review again.")
+        raise Conflict("The verdicts are not the ones that were last given; judge one item of the review again.")
     if has_pack(settings, export):
         require_no_leak(open_review(settings, export))
 
@@ -136,7 +139,7 @@ def _waiting(session: Session, settings: Settings, export: Export) -> Review:
 def _item(review: Review, number: int) -> dict[str, Any]:
     item = review.item(number)
     if item is None:
-        raise NotFound(f"The review has no instance {number}; it has {len(review.pack['items'])}.")
+        raise NotFound(f"The review has no number {number}; it ends with {len(review.pack['items'])}.")
     return item
 
 
