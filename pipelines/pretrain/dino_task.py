@@ -25,7 +25,7 @@ from pipelines.pretrain.ranks import all_mean
 from pipelines.pretrain.recipe import Dino
 from pipelines.pretrain.sampler import DROPOUT, MASKS, Batch, generator, torch_seed
 from pipelines.pretrain.speed import Speed
-from pipelines.pretrain.task import autocast
+from pipelines.pretrain.task import Look, autocast, grey
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,19 @@ class DinoTask:
         student = 2 * big + settings.locals * small + (2 + settings.locals + masked) * row
         return 3 * student + 2 * big + (2 + masked) * row
 
+    def outputs(self) -> float:
+        """See Task. Views of the student; the teacher keeps nothing."""
+        settings = self.settings
+        tokens = sum(
+            count * ((side // self.dims.patch) ** 2 + 1)
+            for count, side in ((2, settings.global_side), (settings.locals, settings.local_side))
+        )
+        return float(tokens * self.dims.depth * self.dims.dim)
+
     def prepare(self, batch: Batch) -> list[Micro]:
         """See Task."""
         counts = mask_counts(
-            generator(self.images.seed, MASKS, batch.step),
+            generator(self.images.seed, MASKS, batch.number),
             2 * len(batch.rows_B),
             (self.settings.global_side // self.dims.patch) ** 2,
             self.settings.mask_probability,
@@ -129,7 +138,7 @@ class DinoTask:
         """bool [2 * B, N], view by view."""
         side = self.settings.global_side // self.dims.patch
         masks = [
-            block_mask(generator(self.images.seed, MASKS, batch.step, v, p), side, side, int(counts[v, p])).ravel()
+            block_mask(generator(self.images.seed, MASKS, batch.number, v, p), side, side, int(counts[v, p])).ravel()
             for v in range(2)
             for p in places
         ]
@@ -158,7 +167,7 @@ class DinoTask:
         return dict(zip(totals, stacked.unbind(), strict=True))
 
     def _seed_dropout(self, batch: Batch, number: int) -> None:
-        torch.manual_seed(torch_seed(self.images.seed, DROPOUT, batch.step, number, batch.first))
+        torch.manual_seed(torch_seed(self.images.seed, DROPOUT, batch.number, number, batch.first))
 
     @torch.no_grad()
     def _teach(self, inputs: Sequence[Micro], views: list[list[Tensor]], temperature: float) -> list[Teacher]:
@@ -273,6 +282,14 @@ class DinoTask:
         warmup = int(self.settings.head_warmup * self.steps) if self.fresh_head else 0
         frozen = int(self.settings.freeze_last_layer * self.steps) if self.fresh_head else 0
         return not (part == "backbone" and step < warmup) and not (part == "last_layer" and step < frozen)
+
+    @torch.no_grad()
+    def look(self, images: Sequence[np.ndarray]) -> Look:
+        """See Task. Through the teacher."""
+        x_BCHW = prepare.prepare_rad_dino(images, self.settings.global_side).to(self.images.device)
+        with autocast(x_BCHW.device, self.precision):
+            cls_BD, patches_BHWD = self.teacher["backbone"](x_BCHW)
+        return Look(grey(x_BCHW), cls_BD.float(), patches_BHWD.float())
 
     def state_dict(self) -> dict[str, Any]:
         """See Task."""

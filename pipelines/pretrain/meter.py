@@ -13,11 +13,15 @@ from pipelines.pretrain.task import Task
 class Meter:
     """Speed since the last reading. Readings come after a transfer of losses, so the GPU has caught up."""
 
-    def __init__(self, task: Task, batch: int, world: int, device: torch.device, done: int) -> None:
+    def __init__(self, task: Task, batch: int, world: int, device: torch.device) -> None:
         self.batch, self.device = batch, device
         peak = flops.peak(device)
         self.flops_at_peak = task.flops() / (peak * world) if peak else None
-        self.clock, self.done, self.waited = time.monotonic(), done, 0.0
+        self.restart(0, 0.0)
+
+    def restart(self, done: int, waited: float) -> None:
+        """Leave out what was done since the last reading: it was no training."""
+        self.clock, self.done, self.waited = time.monotonic(), done, waited
 
     def read(self, done: int, waited: float) -> dict[str, float]:
         """Figures since the last reading, after `done` steps and `waited` seconds of waiting for inputs in all."""
@@ -28,5 +32,5 @@ class Meter:
             values["mfu"] = rate * self.flops_at_peak
         if self.device.type == "cuda":
             values["gpu_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 1e9
-        self.clock, self.done, self.waited = now, done, waited
+        self.restart(done, waited)
         return values

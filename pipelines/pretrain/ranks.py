@@ -5,10 +5,11 @@ Every function here is a no-op for a single process. A collective that fails mea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -51,27 +52,54 @@ class Ranks:
         _call(dist.broadcast, values, 0, self.control)
         return int(values.item())
 
+    def least(self, value: int) -> int:
+        """The smallest value of any rank."""
+        if self.control is None:
+            return value
+        values = torch.tensor([value])
+        _call(dist.all_reduce, values, dist.ReduceOp.MIN, self.control)
+        return int(values.item())
+
     def close(self) -> None:
         """Leave the process group."""
         if self.control is not None:
             dist.destroy_process_group()
 
 
+_apart = False
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Within it the functions below ask no other rank, and stand in for what it would have sent: for a step that may
+    fail on one rank alone, where another would wait for it in vain."""
+    global _apart
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
+
+
+def _together() -> bool:
+    return dist.is_initialized() and not _apart
+
+
 def world_size() -> int:
-    """Ranks in the process group, 1 without one."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """Ranks that take part, 1 without a process group."""
+    return dist.get_world_size() if _together() else 1
 
 
 def all_sum(x: Tensor) -> Tensor:
     """Sum over ranks, in place, without gradients."""
-    if dist.is_initialized():
+    if _together():
         _call(dist.all_reduce, x)
     return x
 
 
 def all_max(x: Tensor) -> Tensor:
     """Largest over ranks, in place, without gradients."""
-    if dist.is_initialized():
+    if _together():
         _call(dist.all_reduce, x, dist.ReduceOp.MAX)
     return x
 
@@ -87,7 +115,9 @@ def gather(x_ND: Tensor) -> Tensor:
     The gradient of a row is the sum over ranks. When each rank computes the whole loss of the gathered rows and
     parameter gradients are averaged over ranks, the result is exactly the gradient of that one loss.
     """
-    return _Gather.apply(x_ND) if dist.is_initialized() else x_ND
+    if not dist.is_initialized():
+        return x_ND
+    return _Gather.apply(x_ND) if _together() else x_ND.repeat(dist.get_world_size(), 1)
 
 
 class _Gather(torch.autograd.Function):
@@ -109,7 +139,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     Done after the backward pass, in buckets, instead of by DistributedDataParallel: a step has several forward passes
     (views, cached gradients), and the backbones here are small enough that overlap would gain a few percent.
     """
-    if not dist.is_initialized():
+    if not _together():
         return
     bucket: list[Tensor] = []
     for parameter in parameters:

@@ -15,6 +15,9 @@ class Batch:
     """The global batch of a step, and the share of one rank in it."""
 
     step: int
+    """Of the optimiser, counted from 0: what schedules follow."""
+    number: int
+    """Place in the stream of batches: what random numbers follow. Behind `step` when batches were left out."""
     rows_B: np.ndarray
     """Image rows of the cohort, of all ranks."""
     positions_B: np.ndarray
@@ -25,7 +28,12 @@ class Batch:
 
 
 class Sampler:
-    """An endless stream of epochs, each a seeded permutation of the subset, cut into batches."""
+    """An endless stream of epochs, each a seeded permutation of the subset, cut into batches.
+
+    `skipped` batches have been left out so far; a step after them sees what comes later in the stream.
+    """
+
+    skipped = 0
 
     def __init__(self, rows: np.ndarray, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
         self.rows, self.size, self.seed = rows, batch, seed
@@ -34,8 +42,9 @@ class Sampler:
         self._orders: dict[int, np.ndarray] = {}
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step; it depends on nothing that happened before."""
-        positions = np.arange(step * self.size, (step + 1) * self.size, dtype=np.int64)
+        """The batch of a step; it depends on nothing else that happened before."""
+        number = step + self.skipped
+        positions = np.arange(number * self.size, (number + 1) * self.size, dtype=np.int64)
         epochs, places = np.divmod(positions, len(self.rows))
         first, last = int(epochs[0]), int(epochs[-1])
         self._orders = {e: self._orders.get(e, _EMPTY) for e in range(first, last + 1)}
@@ -44,7 +53,7 @@ class Sampler:
             if not len(order):
                 order = self._orders[epoch] = generator(self.seed, SHUFFLE, epoch).permutation(len(self.rows))
             rows[epochs == epoch] = self.rows[order[places[epochs == epoch]]]
-        return Batch(step, rows, positions, self.first, self.last)
+        return Batch(step, number, rows, positions, self.first, self.last)
 
 
 def generator(seed: int, stream: int, *place: int) -> np.random.Generator:

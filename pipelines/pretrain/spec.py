@@ -1,7 +1,7 @@
 """Spec of `pretrain`: one continual pretraining of an encoder on N samples of a cohort."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,13 @@ from pipelines.contract import Spec as Base
 ENCODERS = ("rad-dino", "rad-dino-tiny", "mi2", "mi2-tiny")
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
 class Spec(Base):
+    FREE: ClassVar[frozenset[str]] = frozenset({"micro_batch", "checkpoint_activations"})
+    """What a run that ran out of memory may be resumed with; it changes rounding at most."""
+
     cohort: Annotated[Path, Ref("cohort")]
     encoder: Literal["rad-dino", "rad-dino-tiny", "mi2", "mi2-tiny"]
     start: Annotated[Path | None, Ref("model")] = None
@@ -22,8 +28,9 @@ class Spec(Base):
     """Image forwards, the same for every N and supervision: steps = budget // batch."""
     batch: int = Field(ge=2)
     """Global batch in samples, over all ranks."""
-    micro_batch: int | None = Field(None, ge=1)
-    """Samples a rank takes at once; none takes its share of the batch whole. Changes memory and time, no statistics."""
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Samples a rank takes at once; `auto` takes its share of the batch whole, or on a GPU the half, quarter, ... of it
+    that fits. Changes memory and time, no statistics."""
     supervision: Literal["reports", "labels", "both"] = "both"
     """MI2 only."""
     seed: int = Field(0, ge=0)
@@ -39,3 +46,7 @@ class Spec(Base):
     """Compute activations twice instead of keeping them: a fifth of the memory at 0.86 times the speed."""
     checkpoint_every: int = Field(100, ge=1)
     """Optimiser steps between checkpoints; the last two are kept."""
+    milestones: tuple[Share, ...] = (0.25, 0.5, 0.75)
+    """Shares of the budget at which the model is also exported, to `milestones/`."""
+    insight_every: int | None = Field(None, ge=1)
+    """Optimiser steps between looks at validation images (`insight.py`); none takes a twentieth of the run."""

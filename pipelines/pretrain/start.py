@@ -81,7 +81,8 @@ def build_task(
     settings = RECIPES[spec.encoder].objective
     images = Images(cohort, spec.seed, device)
     speed = Speed(spec.compile, spec.packed, spec.checkpoint_activations)
-    micro = min(spec.micro_batch or spec.batch, spec.batch // ranks.world)
+    share = spec.batch // ranks.world
+    micro = share if spec.micro_batch == "auto" else min(spec.micro_batch, share)
     if isinstance(settings, Dino):
         tower, dims, head = load_rad_dino(folder, settings.drop_path)
         if head is None:

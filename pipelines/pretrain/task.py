@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipelines.pretrain.sampler import Batch
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the encoder that would be exported makes of some images."""
+
+    grey_BHW: Tensor
+    """float32 in 0..1, as prepared."""
+    pooled_BD: Tensor
+    patches_BHWD: Tensor
+    """Both float32."""
 
 
 class Task(Protocol):
@@ -16,9 +30,15 @@ class Task(Protocol):
 
     name: str
     """Of the encoder."""
+    micro: int
+    """Samples of a rank that go through the models at once. May change between steps."""
 
     def flops(self) -> float:
         """Floating-point operations of a step for one sample, what is computed a second time not counted."""
+        ...
+
+    def outputs(self) -> float:
+        """Numbers that the blocks put out in the forward passes of one sample that a backward pass follows."""
         ...
 
     def prepare(self, batch: Batch) -> Any:
@@ -45,6 +65,10 @@ class Task(Protocol):
         """Whether a part (also `last_layer`) is trained at this step; else its learning rate is 0."""
         ...
 
+    def look(self, images: Sequence[np.ndarray]) -> Look:
+        """Features of stored images (uint8 [H, W]) by the model that `write` would write, without gradients."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs and the optimiser does not hold."""
         ...
@@ -54,6 +78,13 @@ class Task(Protocol):
     def write(self, folder: Path) -> None:
         """Write the weights to keep into a model folder."""
         ...
+
+
+def grey(x_BCHW: Tensor) -> Tensor:
+    """Prepared images as they look: [B, H, W] in 0..1, each from its darkest to its brightest."""
+    x_BHW = x_BCHW[:, 0].float()
+    low, high = x_BHW.amin((1, 2), keepdim=True), x_BHW.amax((1, 2), keepdim=True)
+    return (x_BHW - low) / (high - low).clamp_min(1e-6)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pipelines.pretrain.ranks import all_mean, gather
 from pipelines.pretrain.recipe import Unicl
 from pipelines.pretrain.sampler import DROPOUT, Batch, torch_seed
 from pipelines.pretrain.speed import Speed
-from pipelines.pretrain.task import autocast
+from pipelines.pretrain.task import Look, autocast, grey
 from pipelines.pretrain.unicl_loss import Targets, make_targets, unicl_loss
 
 
@@ -83,6 +84,16 @@ class UniclTask:
         ids = torch.zeros(1, context, dtype=torch.int64, device="meta")
         return 3 * (image + forward_flops(self.towers.lang_encoder, ids, ids.bool()))
 
+    def outputs(self) -> float:
+        """See Task. A DaViT stage halves the grid and has two blocks, over windows and over channels, a layer."""
+        dims, numbers = self.towers.dims, 0
+        for stage, (depth, dim) in enumerate(zip(dims.depths, dims.dims, strict=True)):
+            grid = math.ceil(self.settings.side / (4 << stage))
+            numbers += grid**2 * dim * 2 * depth
+        if self.with_reports:
+            numbers += dims.context * dims.text_dim * dims.text_layers
+        return float(numbers)
+
     def prepare(self, batch: Batch) -> Inputs:
         """See Task. Every rank takes equally many texts; the last ranks repeat the last text, which `_loss` drops."""
         targets = self.targets(batch)
@@ -122,7 +133,7 @@ class UniclTask:
 
     def _embed(self, batch: Batch, piece: Tensor | tuple[Tensor, Tensor], number: int) -> Tensor:
         """Unit vectors of images or tokenised texts; the same, dropped paths included, each time they are asked for."""
-        torch.manual_seed(torch_seed(self.images.seed, DROPOUT, batch.step, number, self.rank))
+        torch.manual_seed(torch_seed(self.images.seed, DROPOUT, batch.number, number, self.rank))
         with autocast(self.images.device, self.precision):
             return self.towers.embed_text(*piece) if isinstance(piece, tuple) else self.towers.embed_image(piece)
 
@@ -143,6 +154,16 @@ class UniclTask:
     def moves(self, part: str, step: int) -> bool:
         """Everything moves all the time."""
         return True
+
+    @torch.no_grad()
+    def look(self, images: Sequence[np.ndarray]) -> Look:
+        """See Task."""
+        x_BCHW = prepare.prepare_mi2(images, self.settings.side).to(self.images.device)
+        self.towers.eval()
+        with autocast(x_BCHW.device, self.precision):
+            pooled_BD, patches_BHWD = self.towers.image_features(x_BCHW)
+        self.towers.train()
+        return Look(grey(x_BCHW), pooled_BD.float(), patches_BHWD.float())
 
     def state_dict(self) -> dict[str, Any]:
         """See Task."""
