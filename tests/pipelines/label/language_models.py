@@ -69,12 +69,12 @@ def tokenizer_for(texts: list[str], chat: bool = True) -> PreTrainedTokenizerFas
 
 
 def untaught(folder: Path, chat: bool = True) -> Path:
-    """A model of random weights: what it writes is noise, and short, because every other token ends it."""
+    """A model of random weights: what it writes is noise, and short, because any token but one ends it."""
     torch.manual_seed(0)
     tokenizer = tokenizer_for([m["content"] for m in load_prompt().messages(EFFUSION)], chat)
     tokenizer.save_pretrained(folder)
     model = _model(tokenizer)
-    model.generation_config.eos_token_id = list(range(0, len(tokenizer), 2))
+    model.generation_config.eos_token_id = [token for token in range(len(tokenizer)) if token != 7]
     model.save_pretrained(folder)
     return folder
 
