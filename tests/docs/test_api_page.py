@@ -51,7 +51,7 @@ def services(tmp_path):
 
 @pytest.mark.timeout(900)
 def test_the_api_page(tmp_path, services):
-    made = bash("intramural practice export --studies 60 --side 320", tmp_path, services)
+    made = bash("intramural practice export --studies 48 --side 256", tmp_path, services)
     assert made.returncode == 0, made.stderr
     done = bash("\n".join(blocks("api.md", "sh")), tmp_path, services)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]

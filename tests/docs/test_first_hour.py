@@ -22,10 +22,11 @@ def test_the_first_hour(tmp_path):
     for text in blocks("first-hour.md", "toml"):
         name = re.match(r"# file: (\S+)", text).group(1)
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(re.sub(r"budget = \d+", "budget = 96", text))
     scripts = [b for b in blocks("first-hour.md", "sh") if "make setup" not in b and "# long-running" not in b]
     assert sum(b.count("intramural ") for b in scripts) >= 8
-    script = "\n".join(scripts).replace("--side 512", "--side 320")  # small pictures are quicker
+    # Fewer and smaller pictures and a shorter training are quicker.
+    script = "\n".join(scripts).replace("--studies 80 --side 512", "--studies 60 --side 320")
     _fixed_secret(tmp_path / "config" / "intramural" / "derivation.key")
     (tmp_path / "practice" / "export").parent.mkdir(exist_ok=True)
     done = bash(script, tmp_path, environment(tmp_path))
