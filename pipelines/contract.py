@@ -42,6 +42,7 @@ STAGES: dict[str, str] = {
     "import": "pipelines.weights",
     "pretrain": "pipelines.pretrain",
     "evaluate": "pipelines.evaluate",
+    "scale": "pipelines.scale",
 }
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -6,6 +6,7 @@ DINOv2 (arXiv 2304.07193): a pooled token alone would favour encoders that were 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -42,13 +43,23 @@ def load(model: Model, device: str) -> FrozenEncoder:
     return load_encoder(model.folder, device)
 
 
-def extract(model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: RunFolder) -> np.ndarray:
-    """float32 [images, D] features of cohort rows, memory-mapped from `features/<digest>.npy` of the run folder.
+def extract(model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: RunFolder, store: Path) -> np.ndarray:
+    """float32 [images, D] features of cohort rows, memory-mapped from `features/<model>-<cohort>.npy` of the store.
 
-    Progress lies beside the file, so extraction goes on where it was killed; a finished file is only opened.
+    Progress lies beside the file, so extraction goes on where it was killed; a finished file is only opened. Two
+    evaluations that want the same features take turns: the second finds them made.
     """
-    path = run.root / "features" / f"{model.digest[:16]}.npy"
-    path.parent.mkdir(exist_ok=True)
+    path = store / "features" / f"{model.digest[:16]}-{cohort.digest[:16]}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _complete(path, model, cohort, rows, device, run)
+    stored: np.ndarray = np.load(path, mmap_mode="r")
+    return stored
+
+
+def _complete(path: Path, model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: RunFolder) -> None:
+    """Make what is missing of a feature file."""
     key = {"weights": model.digest, "cohort": cohort.digest, "images": len(rows)}
     done = _done(path, key)
     if done < len(rows):
@@ -69,8 +80,6 @@ def extract(model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: Ru
                     os.fsync(f.fileno())
                     write_atomic(_note(path), json.dumps(key | {"done": end}))
                 run.progress(end, len(rows), f"features of {model.name}")
-    stored: np.ndarray = np.load(path, mmap_mode="r")
-    return stored
 
 
 def embed(encoder: FrozenEncoder, images: list[np.ndarray]) -> np.ndarray:

@@ -34,10 +34,11 @@ def render(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     """HTML from rows of tables.RESULTS and what `result.json` says."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((FOLDER / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(context(rows, result) | {"css": _css()})
+    return template.render(context(rows, result) | {"css": stylesheet()})
 
 
-def _css() -> Markup:
+def stylesheet() -> Markup:
+    """The style of every report, without its comments."""
     text = (FOLDER / "report.css").read_text(encoding="utf-8")
     return Markup(re.sub(r"/\*.*?\*/\n?", "", text, flags=re.S))  # noqa: S704 - our own file, beside this one
 

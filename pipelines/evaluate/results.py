@@ -45,18 +45,18 @@ def analyse(
     rows: list[dict[str, Any]] = []
     for task in pc.unique(scores["task"]).to_pylist():
         part = scores.filter(pc.field("task") == task)
-        labels, patients = _rank(part)
+        labels, patients = rank(part)
         seeds = len(pc.unique(part["seed"]))
-        measured = _bootstrap(labels, patients, seeds, resamples, tick)
-        counts = {name: _counts(label) for name, label in labels.items()} | {MACRO: _macro_counts(part)}
-        rows += _values(task, measured, counts)
+        measured = bootstrap(labels, patients, seeds, resamples, tick)
+        counts = count(part, labels)
+        rows += values(task, measured, counts)
         for model, baseline in pairs:
             if model in measured and baseline in measured:
                 rows += _differences(task, model, baseline, measured, counts)
     return rows
 
 
-def _rank(part: pa.Table) -> tuple[dict[str, LabelScores], int]:
+def rank(part: pa.Table) -> tuple[dict[str, LabelScores], int]:
     """Labels of a task with their rankings, and how many patients the bootstrap draws from."""
     patient = part["patient"].combine_chunks().dictionary_encode()
     # Coded by sorted pseudonym, so that the draws do not depend on the order of rows.
@@ -77,7 +77,7 @@ def _rank(part: pa.Table) -> tuple[dict[str, LabelScores], int]:
     return labels, len(names)
 
 
-def _bootstrap(
+def bootstrap(
     labels: dict[str, LabelScores], patients: int, seeds: int, resamples: int, tick: Callable[[int, int], None]
 ) -> dict[str, dict[str, Measured]]:
     """Model -> label -> value and draws; every model and label under the same draws of patients and seed."""
@@ -95,10 +95,10 @@ def _bootstrap(
         tick(done, resamples)
     out: dict[str, dict[str, Measured]] = {}
     for model in models:
-        values = {n: np.mean([r.value() for r in label.rankings[model]], 0) for n, label in labels.items()}
-        out[model] = {name: Measured(values[name], draws[model][name]) for name in labels}
+        own = {n: np.mean([r.value() for r in label.rankings[model]], 0) for n, label in labels.items()}
+        out[model] = {name: Measured(own[name], draws[model][name]) for name in labels}
         out[model][MACRO] = Measured(
-            np.mean(list(values.values()), 0), _mean_of_defined(np.stack(list(draws[model].values())))
+            np.mean(list(own.values()), 0), _mean_of_defined(np.stack(list(draws[model].values())))
         )
     return out
 
@@ -110,9 +110,10 @@ def _mean_of_defined(draws: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.where(defined, draws, 0).sum(0) / np.maximum(count, 1), np.nan)
 
 
-def _values(
+def values(
     task: str, measured: dict[str, dict[str, Measured]], counts: dict[str, dict[str, int]]
 ) -> list[dict[str, Any]]:
+    """The models' own values, as rows of tables.RESULTS."""
     return [
         _row(model, None, task, label, metric, m.value[i], m.draws[i], None, counts[label])
         for model, by_label in measured.items()
@@ -155,6 +156,11 @@ def _row(
     low, high = stats.interval(draws)
     names = {"model": model, "baseline": baseline, "task": task, "label": label, "metric": metric}
     return {**names, "value": float(value), "low": low, "high": high, "p": p, **counts}
+
+
+def count(part: pa.Table, labels: dict[str, LabelScores]) -> dict[str, dict[str, int]]:
+    """Images, patients and positives of every label of a task and of its macro."""
+    return {name: _counts(label) for name, label in labels.items()} | {MACRO: _macro_counts(part)}
 
 
 def _counts(label: LabelScores) -> dict[str, int]:

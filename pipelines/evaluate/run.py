@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines import tables
 from pipelines.cohort import Cohort
@@ -21,22 +23,38 @@ from pipelines.keys import SPLITS
 FULL_PROTOCOL_SEEDS = 3
 
 
-def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
-    """Evaluate models x tasks on the cohort's test split; writes scores, results and report.html."""
+@dataclass(frozen=True)
+class Bench:
+    """What is judged on what."""
+
+    cohort: Cohort
+    contest: Contest
+    images: Images
+    scored: list[Question]
+    not_scored: list[dict[str, Any]]
+
+
+def prepare(spec: Spec) -> Bench:
+    """Open cohort and models and choose what can be scored; BadInput on leakage or when nothing can be."""
     cohort = Cohort.open(spec.cohort)
     contest = open_contest(spec)
     check_leakage(cohort, contest.all)
     images = frontal_images(cohort)
     asked = questions(cohort, images, spec.tasks)
     reasons = [why_not(q, images, spec.minimum_positives) for q in asked]
-    not_scored = [r for r in reasons if r]
     scored = [q for q, r in zip(asked, reasons, strict=True) if not r]
     if not scored:
         raise BadInput(
             f"No label has {spec.minimum_positives} positive test patients and both classes to learn from; "
             "evaluate on a larger cohort or lower minimum_positives."
         )
-    scores = _score_all(spec, run, cohort, contest, images, scored)
+    return Bench(cohort, contest, images, scored, [r for r in reasons if r])
+
+
+def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
+    """Evaluate models x tasks on the cohort's test split; writes scores, results and report.html."""
+    bench = prepare(spec)
+    scores = score_all(spec, run, bench, bench.contest.all)
     tables.write_table(run.root / "scores.parquet", scores, tables.SCORES)
     run.artifact("scores", run.root / "scores.parquet")
 
@@ -44,35 +62,41 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
         run.check_stop()
         run.progress(done, total, "bootstrap draws")
 
-    rows = results.analyse(scores, list(contest.pairs), spec.resamples, tick)
+    rows = results.analyse(scores, list(bench.contest.pairs), spec.resamples, tick)
     tables.write_table(run.root / "results.parquet", rows, tables.RESULTS)
     run.artifact("results", run.root / "results.parquet")
-    result = _result(spec, cohort, contest, images, rows, not_scored)
+    result = _result(spec, bench.cohort, bench.contest, bench.images, rows, bench.not_scored)
     report.write(run.root / "report.html", rows, result)
     run.artifact("report", run.root / "report.html")
     return result
 
 
-def _score_all(
-    spec: Spec, run: RunFolder, cohort: Cohort, contest: Contest, images: Images, scored: list[Question]
-) -> pa.Table:
-    """The score table of all models; a model whose part stands is not computed again."""
-    stored = {m.name: features.extract(m, cohort, images.rows, spec.device, run) for m in contest.all}
+def score_all(spec: Spec, run: RunFolder, bench: Bench, models: list[Model], split: str = "test") -> pa.Table:
+    """The score table of models on a split; a model whose part stands is not computed again.
+
+    Features and parts lie in the store, where other evaluations of the same cohort find them.
+    """
+    store = spec.store or run.root
+    asked = [spec.minimum_positives, sorted(set(spec.seeds)), [(q.task, q.label) for q in bench.scored]]
+    digest = hashlib.sha256(json.dumps([bench.cohort.digest, split, asked]).encode()).hexdigest()
+    stored = {m.name: features.extract(m, bench.cohort, bench.images.rows, spec.device, run, store) for m in models}
     parts = []
-    for model in contest.all:
-        path = run.root / "parts" / f"{model.digest[:16]}-{cohort.digest[:16]}.parquet"
+    for model in models:
+        path = store / "parts" / f"{model.digest[:16]}-{digest[:16]}.parquet"
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            tables.write_table(path, _score(spec, run, model, stored[model.name], images, scored), tables.SCORES)
-        parts.append(pq.read_table(path, schema=tables.SCORES))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = _score(spec, run, model, stored[model.name], bench, split)
+            tables.write_table(path, part, tables.SCORES)
+        part = tables.read_table(path, tables.SCORES)
+        # A part may have been made under another name of the same weights.
+        parts.append(part.set_column(0, "model", pa.repeat(model.name, len(part))))
     return pa.concat_tables(parts)
 
 
-def _score(
-    spec: Spec, run: RunFolder, model: Model, stored: np.ndarray, images: Images, scored: list[Question]
-) -> pa.Table:
-    """Probe scores of one model: every label under every seed, on the test images whose label is known."""
-    train, validation, test = (images.of(split) for split in SPLITS)
+def _score(spec: Spec, run: RunFolder, model: Model, stored: np.ndarray, bench: Bench, split: str) -> pa.Table:
+    """Probe scores of one model: every label under every seed, on the images of a split whose label is known."""
+    images, scored = bench.images, bench.scored
+    train, validation, test = images.of("train"), images.of("validation"), images.of(split)
     columns: dict[tuple[int, str, str], pa.Table] = {}
     seeds = sorted(set(spec.seeds))
     for seed in seeds:

@@ -1,23 +1,29 @@
 """Spec of `evaluate`: models x tasks on one cohort's test split, with intervals."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
 
+Task = Literal["findings", "lines", "view"]
+
 
 class Spec(Base):
+    FREE: ClassVar[frozenset[str]] = Base.FREE | {"store"}
+
     cohort: Annotated[Path, Ref("cohort")]
     models: Annotated[tuple[Path, ...], Ref("model"), Field(min_length=1)]
     baselines: Annotated[tuple[Path, ...], Ref("model")] = ()
     """Models to compare with. A model of a tiny form is also compared with its own untrained start, by itself."""
-    tasks: tuple[Literal["findings", "lines", "view"], ...] = ("findings", "lines", "view")
+    tasks: tuple[Task, ...] = ("findings", "lines", "view")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Seeds of the probe's subsample of training patients; fewer than 3 prints 'below protocol'."""
     resamples: int = Field(2000, ge=100)
     minimum_positives: int = Field(5, ge=1)
     """Labels with fewer positive test patients are listed, not scored."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    store: Annotated[Path | None, Ref("internal")] = None
+    """Folder of features and score parts that evaluations share; None takes the run folder."""

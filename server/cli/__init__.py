@@ -7,7 +7,7 @@ import sys
 import typer
 
 from pipelines.contract import EXIT_CODES, BadInput, Outcome
-from server.cli import labels, people, policy, privacy, reviewing, services, stages, vaults
+from server.cli import labels, people, policy, privacy, reviewing, scaling, services, stages, vaults
 
 app = typer.Typer(
     help="Continually pretrain chest x-ray encoders on your own PACS exports, within the walls.",
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (stages, labels, policy, reviewing, privacy, vaults, services, people):
+for module in (stages, scaling, labels, policy, reviewing, privacy, vaults, services, people):
     module.register(app)
 
 

@@ -97,7 +97,7 @@ def read_spec(path: Path) -> dict[str, Any]:
     for key in ("cohort", "start"):
         if isinstance(values.get(key), str):
             values[key] = str(base / values[key])
-    for key in ("models", "baselines"):
+    for key in ("models", "baselines", "starts"):
         if isinstance(values.get(key), list):
             values[key] = [str(base / str(v)) for v in values[key]]
     return values

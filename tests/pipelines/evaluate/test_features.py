@@ -40,7 +40,7 @@ def world(tmp_path, monkeypatch):
 
     def extract(encoder, of=cohort):
         monkeypatch.setattr(features, "load", lambda *_: encoder)
-        return features.extract(model, of, rows, "cpu", RunFolder(tmp_path / "run"))
+        return features.extract(model, of, rows, "cpu", RunFolder(tmp_path / "run"), tmp_path / "run")
 
     return extract, cohort, rows
 
