@@ -209,7 +209,7 @@ def read_tables(bucket: Bucket, watch: Watch) -> None:
                 counts.lost(form, row.reason)
                 continue
             if row["kind"] == "report":
-                counts.came(form, row["report"]["encoding"])
+                counts.came(form, row["report"]["encoding"], row["report"]["mapped"])
             if len(row.get("keys", ())) > 1 or not row["accession"]:
                 elsewhere.add({"source_id": source_id, "at": at, **row})
             else:

@@ -1,11 +1,12 @@
 """Spec of `deidentify`: an export in, a de-identified folder with its proof out."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 from pydantic import Field
 
-from pipelines.contract import Ref
+from pipelines.contract import BadInput, Ref
 from pipelines.contract import Spec as Base
 from pipelines.parallel import ITEM_SECONDS
 
@@ -38,3 +39,13 @@ class Spec(Base):
     """Run folder of the same de-identification, at work elsewhere: help with it instead of beginning one."""
     item_seconds: float = Field(ITEM_SECONDS, ge=1)
     """A file may take so long, and a second more for each megabyte; one that takes longer is quarantined."""
+
+
+def read_columns(lines: Iterable[str]) -> dict[ReportField, str]:
+    """`report_columns` from lines like `text = Befund`; BadInput names the first that says no column."""
+    pairs = [line.partition("=") for line in lines if line.strip()]
+    columns = {name.strip(): column.strip() for name, _, column in pairs}
+    if wrong := [name for name, column in columns.items() if name not in get_args(ReportField) or not column]:
+        known = ", ".join(get_args(ReportField))
+        raise BadInput(f"'{wrong[0][:40]}' says no column; write lines like 'text = Befund' with one of {known}.")
+    return cast(dict[ReportField, str], columns)

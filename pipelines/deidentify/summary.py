@@ -82,7 +82,7 @@ def write_outputs(job: Job, listing: Listing, run: RunFolder) -> dict[str, Any]:
         run.artifact(name, root / name)
     return {
         "counts": counts,
-        "reports": _report_counts(root, listing, run),
+        "reports": _report_counts(job, listing, run),
         "digest": folder_digest(root),
         "policy": job.policy.digest,
         "policy_name": job.policy.name,
@@ -94,9 +94,9 @@ def write_outputs(job: Job, listing: Listing, run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _report_counts(root: Path, listing: Listing, run: RunFolder) -> dict[str, Any]:
-    """How reports came and where they went, as result.json says it; a language that no model reads is warned of."""
-    counts = ReportCounts()
+def _report_counts(job: Job, listing: Listing, run: RunFolder) -> dict[str, Any]:
+    """How reports came and where they went, as result.json says it; what a person should know of is warned of."""
+    root, counts = job.root, ReportCounts()
     for path in (counts_of_files(root, n) for n in range(listing.buckets + 1)):
         counts.add(ReportCounts.read(path))
     for path in (counts_of_part(root, n) for n in range(listing.parts)):
@@ -107,6 +107,12 @@ def _report_counts(root: Path, listing: Listing, run: RunFolder) -> dict[str, An
         run.log(
             f"No model here reads the language of {counts.unmodelled.total():,} reports ({named}); only recognisers "
             "that need no language have seen them. Look at them in the review, or name a model in the policy.",
+            "warning",
+        )
+    if absent := [field for field, _ in job.report_columns if not counts.mapped[field]]:
+        run.log(
+            f"No table of reports has the column that the registration names for {', '.join(absent)}; usual names were "
+            "looked for. Correct the name if a table should have it.",
             "warning",
         )
     return counts.told()

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipelines.contract import EXIT_CODES, BadInput, Outcome, load_spec
+from pipelines.deidentify.spec import read_columns
 from server.cli import keyring
 
 console = Console(stderr=True)
@@ -124,6 +125,11 @@ def deidentify(
     secret: Annotated[Path | None, typer.Option(help="File of the site's derivation secret.")] = None,
     opt_out: Annotated[Path | None, typer.Option(help="Patient IDs that objected, one a line.")] = None,
     aliases: Annotated[Path | None, typer.Option(help="CSV of merged patients: columns old and current.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="What a column of the report tables holds, as in 'text=Befund'; may be given again."),
+    ] = None,
+    issuer: Annotated[str, typer.Option(help="Issuer of patient IDs where none is given.")] = "",
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
@@ -136,6 +142,8 @@ def deidentify(
         "workers": workers,
         "opt_out": str(opt_out.resolve()) if opt_out else None,
         "aliases": str(aliases.resolve()) if aliases else None,
+        "report_columns": read_columns(column or ()),
+        "issuer": issuer,
     }
     if policy:
         values["policy"] = policy if not Path(policy).exists() else str(Path(policy).resolve())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ class ReportCounts:
     forms: Counter[str] = field(default_factory=Counter)
     encodings: Counter[str] = field(default_factory=Counter)
     """Character sets, of the inputs whose text was read."""
+    mapped: Counter[str] = field(default_factory=Counter)
+    """Inputs with a column of the site's own name, by field."""
     fates: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     """Of scrubbed reports; `unclear` for a text too short or mixed to tell."""
@@ -34,9 +36,10 @@ class ReportCounts:
     """Reports in which a recogniser found anything."""
     kinds: Counter[str] = field(default_factory=Counter)
 
-    def came(self, form: str, encoding: str = "") -> None:
+    def came(self, form: str, encoding: str = "", mapped: Iterable[str] = ()) -> None:
         """An input was met; `encoding` where its text could be read."""
         self.forms[form] += 1
+        self.mapped.update(mapped)
         if encoding:
             self.encodings[encoding] += 1
 

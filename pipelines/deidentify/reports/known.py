@@ -189,7 +189,7 @@ def _institution(value: str) -> re.Pattern[str] | None:
     if not words or (len(words) == 1 and (len(words[0]) < SHORTEST_ID or ordinary(words[0]))):
         return None
     own = [w for w in words if len(w) >= SHORTEST_ID and w not in _SHARED and not ordinary(w)]
-    forms = [r"[\s.,'-]{1,3}".join(re.escape(w) + r"\.?" for w in words)] if len(words) > 1 else []
+    forms = [r"[\s.,'-]{1,3}".join(map(re.escape, words))] if len(words) > 1 else []
     forms += [re.escape(w) for w in own]
     return re.compile(_START + "(?:" + "|".join(forms) + ")" + _END) if forms else None
 

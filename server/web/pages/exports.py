@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pipelines.deidentify.reasons import REASONS
-from pipelines.deidentify.spec import ReportField
+from pipelines.deidentify.spec import read_columns
 from server.access import Caller
 from server.access import Permission as P
 from server.dependencies import SessionDep, SettingsDep, allow
@@ -101,19 +101,9 @@ def register(
         site=form.site, path=form.path, name=form.name, purpose=form.purpose, approval=form.approval,
         retain_until=until, opt_out=form.opt_out or None, aliases=form.aliases or None,
         policy=form.policy or None,
-        report_columns=_columns(form.report_columns),
+        report_columns=read_columns(form.report_columns.splitlines()),
     )  # fmt: skip
     return see(f"/exports/{exports.register(session, caller, settings, given).id}")
-
-
-def _columns(written: str) -> dict[ReportField, str]:
-    """`accession = Auftragsnummer`, one a line, as the form has it."""
-    pairs = [line.partition("=") for line in written.splitlines() if line.strip()]
-    columns = {name.strip(): column.strip() for name, _, column in pairs}
-    if wrong := [name for name, column in columns.items() if name not in get_args(ReportField) or not column]:
-        known = ", ".join(get_args(ReportField))
-        raise Invalid(f"'{wrong[0][:40]}' says no column; write lines like 'text = Befund' with one of {known}.")
-    return cast(dict[ReportField, str], columns)
 
 
 @router.get("/{id_}")

@@ -47,6 +47,8 @@ class SourceReport:
     """The character set that its bytes were read as."""
     place: str = ""
     """Where in its file it stands, as `line 12`; empty where it is all of it."""
+    mapped: tuple[str, ...] = ()
+    """Fields of a table that were found under the site's own column names."""
 
 
 @dataclass(frozen=True)

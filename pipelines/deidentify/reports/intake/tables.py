@@ -64,12 +64,12 @@ Item = SourceReport | Rejected
 def read_csv(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator[Item]:
     """Rows of a CSV or TSV file with a header line; the delimiter is the one its header uses most."""
     header: dict[str, int] | None = None
-    width = 0
+    width, mapped = 0, ()
     for line, row, charset in _records(path):
         if row is None:
             yield Rejected(source_id, "malformed", f"quoting is broken in the row that begins on line {line}")
         elif header is None:
-            header, width = find_columns(row, columns), len(row)
+            header, width, mapped = find_columns(row, columns), len(row), as_said(row, columns)
             if lack := missing(header):
                 yield Rejected(source_id, "malformed", lack)
                 return
@@ -77,7 +77,7 @@ def read_csv(source_id: str, path: Path, columns: Mapping[str, str]) -> Iterator
             yield Rejected(source_id, "malformed", f"line {line} has {len(row)} cells of {width}")
         else:
             cells = {name: row[i].strip() for name, i in header.items()}
-            yield report(source_id, cells, f"line {line}", charset)
+            yield report(source_id, cells, f"line {line}", charset, mapped)
 
 
 class _Lines:
@@ -172,14 +172,23 @@ def read_parquet(source_id: str, path: Path, columns: Mapping[str, str]) -> Iter
 
 
 def find_columns(row: list[str], columns: Mapping[str, str]) -> dict[str, int]:
-    """What each column holds -> its number: as the site says, else the first one with a name in use."""
+    """What each column holds -> its number: as the site says where the table has it, else by the names in use.
+
+    Tables of one export need not be laid out alike; what no table has is said at the end (summary.py).
+    """
     plain = [_plain(cell) for cell in row]
     found = {}
     for name, known in COLUMNS.items():
-        wanted = (_plain(columns[name]),) if name in columns else known
+        wanted = (_plain(columns[name]), *known) if name in columns else known
         if match := next((w for w in wanted if w in plain), None):
             found[name] = plain.index(match)
     return found
+
+
+def as_said(row: list[str], columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Which of the columns that the site names the table has."""
+    plain = {_plain(cell) for cell in row}
+    return tuple(name for name, column in columns.items() if _plain(column) in plain)
 
 
 def missing(header: Mapping[str, int]) -> str:
@@ -190,8 +199,8 @@ def missing(header: Mapping[str, int]) -> str:
     return "the table needs a column of texts and one of accession, study_uid, or patient_id and date"
 
 
-def report(source_id: str, cells: Mapping[str, str], where: str, encoding: str) -> Item:
-    """One row as a report; `cells` are named as in COLUMNS."""
+def report(source_id: str, cells: Mapping[str, str], where: str, encoding: str, mapped: tuple[str, ...] = ()) -> Item:
+    """One row as a report; `cells` are named as in COLUMNS, those of `mapped` by the site."""
 
     def get(name: str) -> str:
         return cells.get(name, "")
@@ -222,6 +231,7 @@ def report(source_id: str, cells: Mapping[str, str], where: str, encoding: str) 
         written=stamp(get("signed")),
         encoding=encoding,
         place=where,
+        mapped=mapped,
     )
 
 
@@ -231,7 +241,8 @@ def _mapped(source_id: str, row: dict[str, Any], columns: Mapping[str, str], whe
     if lack := missing(header):
         return Rejected(source_id, "malformed", f"{where}: {lack}")
     values = list(row.values())
-    return report(source_id, {name: _text(values[i]) for name, i in header.items()}, where, encoding)
+    cells = {name: _text(values[i]) for name, i in header.items()}
+    return report(source_id, cells, where, encoding, as_said(keys, columns))
 
 
 def _text(value: Any) -> str:
