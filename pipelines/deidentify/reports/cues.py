@@ -10,21 +10,25 @@ from pipelines.deidentify.reports.forms import CAPITALISED
 from pipelines.deidentify.reports.spans import Span
 from pipelines.deidentify.reports.words import ordinary, word_list
 
-_TITLE = (
-    r"(?:\b(?:[Dd]r(?:a|s)?|DRS?(?=\.)|Mrs?|Ms|Miss|Mx|Doctor|Doctora|Prof|Professor|Nurse|Sister|Señora?|Sra?|Herrn?|Frau|"
-    r"Mme|M(?=\.[ ][A-Z][a-zé])|Mevrouw|Dhr|Mevr)\b\.?[ ]?|\b(?:MR|MRS|MS)\.[ ]?)"
+_TITLE_WORD = (
+    r"(?:[Dd]r(?:a|s)?|DRS?(?=\.)|Mrs?|Ms|Miss|Mx|Doctor|Doctora|Prof|Professor|Nurse|Sister|Señora?|[Ss]ra?|Doña|Dña|"
+    r"Herrn?|Frau|(?:Ober|Chef|Assistenz)(?:arzt|ärztin)|Mme|Mlle|Monsieur|Madame|Pr|M(?=\.[ ][A-Z][a-zé])|"
+    r"[Mm]evrouw|[Dd]hr|[Mm]evr|[Mm]w|[Hh]eer)"
 )
+# Titles come in rows: Oberarzt Prof. Dr. med.
+_TITLE = rf"(?:(?:\b{_TITLE_WORD}\b\.?[ ]?|\b(?:MR|MRS|MS)\.[ ]?)+(?:(?:med|dent|habil|rer|nat|phil)\.[ ]?)*)"
 _DONE_BY = (
     r"(?:signed|dictated|read|interpreted|reviewed|transcribed|verified|approved|authenticated|reported|performed|"
     r"supervised|attested|finali[sz]ed|co-?signed|prepared|requested|ordered|validated|seen|referred)\s+by\b\s*:?\s*|"
-    r"\b(?:firmado|dictado|informado|revisado|validado)\s+por\s*:?\s*|\b(?:signé|dicté|validé|rédigé)\s+par\s*:?\s*|"
-    r"\b(?:unterschrieben|diktiert|befundet|freigegeben|gezeichnet)\s+(?:von|durch)\s*:?\s*|"
-    r"\b(?:ondertekend|gedicteerd|geautoriseerd|verslagen)\s+door\s*:?\s*"
+    r"\b(?:firmado|dictado|informado|revisado|validado|solicitado|realizado)\s+por\s*:?\s*|"
+    r"\b(?:signé|dicté|validé|rédigé|demandé|réalisé|interprété)\s+par\s*:?\s*|"
+    r"\b(?:unterschrieben|diktiert|befundet|freigegeben|gezeichnet|untersucht|überwiesen)\s+(?:von|durch)\s*:?\s*|"
+    r"\b(?:ondertekend|gedicteerd|geautoriseerd|verslagen|aangevraagd|beoordeeld)\s+door\s*:?\s*|\bgez\.\s*"
 )
 _LABEL = (
     r"\b(?:patient(?:in)?|patient'?s?\s+name|name|pt|attending|resident|radiologist|physician|provider|signed|cc|re|reader|"
     r"referring(?:\s+(?:md|physician))?|technologist|operator|dictator|fellow|paciente|nombre|médico|radiólogo|arzt|"
-    r"überweiser|médecin|nom|patiënt|naam|arts|radioloog)\s*:\s*"
+    r"überweiser|zuweiser|médecin|nom|patiënt|naam|arts|radioloog|aanvrager|signé|firmado|getekend|gezeichnet)\s*:\s*"
 )
 _TOLD = (
     r"\b(?:discussed|communicated|reviewed|spoke|spoken|conferred|shared)\s+(?:\w+\s+){0,3}?with\s+|"
@@ -36,10 +40,7 @@ CUE = rf"(?:(?:(?i:{_DONE_BY}|{_LABEL}|{_TOLD}))?{_TITLE}|(?i:{_DONE_BY}|{_LABEL
 _CUES, _BEFORE = re.compile(CUE), re.compile(CUE + "$")
 _DEGREE = r"(?:M\.?D\b|D\.?O\b\.?(?![a-z])|MBBS|Ph\.?D|R\.?N\b|N\.?P\b|PA-C|R\.?T\.?\b|FRCR|FACR|RRA)(?![\w-])"
 _AFTER, _DEGREES = re.compile(r"\s*,?\s*" + _DEGREE), re.compile(r"(?:\s*,\s*|(?<=\w)[ ])" + _DEGREE)
-_TITLES = re.compile(
-    r"(?:(?:Dra?|Drs|DR|Mr|Mrs|Ms|Miss|Mx|Prof|Professor|Doctora?|Nurse|Sister|Señora?|Sra?|Herrn?|Frau|Mme|Mevrouw|Dhr|"
-    r"Mevr)\b\.?|(?:MR|MRS|MS|M)\.)[ ]?$"
-)
+_TITLES, _ONE_TITLE = re.compile(_TITLE + "$"), re.compile(_TITLE_WORD)
 _SIGNED = re.compile(rf"(?i:{_DONE_BY}|{_LABEL})")
 _PARTICLE = r"(?:(?:de|la|van|von|der|den|bin|al|el|del|di|da|dos)[ ]){0,2}"
 _INITIAL = r"[A-Z]\."
@@ -99,6 +100,8 @@ def name_end(text: str, match: re.Match[str], cue: str) -> int:
         stop = match.start() + word.end()
         if _REMOVED.match(plain) or plain.upper() in _LABELS or text[stop : stop + 1] == ":":
             break
+        if count and not certain and _ONE_TITLE.fullmatch(plain):
+            break  # por la Dra. Ibáñez: the title is a cue of its own
         initial = len(plain) == 1
         common = not initial and common_word(plain)
         if certain and common and not (titled or labelled or before_credential(text, stop)):

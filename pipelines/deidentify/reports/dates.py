@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from pipelines.deidentify.reports.folding import fold
+from pipelines.deidentify.reports.language import language_of
 
 # Months by language: full names, then the abbreviations in use. Reports in the four neighbour languages keep dates
 # recognisable without any model.
@@ -33,10 +34,19 @@ for _language in _NAMES:
             _MONTHS.setdefault(_name.lower(), (_language, _abbreviated, _number))
             _MONTHS.setdefault(fold(_name), _MONTHS[_name.lower()])
 _MONTHS["sept"] = ("en", True, 9)
+_MONTHS["jänner"] = _MONTHS["janner"] = ("de", False, 1)
+# A spelling that several languages share is continued in the one that the text is written in.
+_SHARED = {
+    (language, name.lower()): (language, table is _SHORT)
+    for table in (_SHORT, _FULL)
+    for language in _NAMES
+    for name in table[language]
+    if _MONTHS[name.lower()][0] != language
+}
 
 _M = r"(?P<mon>" + "|".join(sorted(map(re.escape, _MONTHS), key=len, reverse=True)) + r")\b\.?"
 _D = r"(?P<d>0?[1-9]|[12]\d|3[01])"
-_NTH = r"(?P<nth>st|nd|rd|th)?(?:er|\.|º)?"
+_NTH = r"(?P<nth>st|nd|rd|th|er)?(?:\.|º)?"
 _Y = r"(?P<y>(?:1[89]|20)\d\d|['’]?\d\d)"
 _Y4 = r"(?P<y>(?:1[89]|20)\d\d)"
 _OF = r"(?:\s+(?:of|de|del)\s+|[\s,.\-/]{0,3})"
@@ -58,6 +68,7 @@ _PATTERNS = [
     )
 ]  # fmt: skip
 _ISO, _NUMERIC, _COMPACT = _PATTERNS[0], _PATTERNS[1], _PATTERNS[-1]
+_SHARED_NAMES = frozenset(name for _, name in _SHARED)
 # A month that is also a verb or a name needs its capital where no year makes it a date.
 _WORDS = frozenset({"may", "mar", "mars", "march", "sept", "dec", "jan", "mai", "mei", "set"})
 LEAP_YEAR = 2000
@@ -74,6 +85,8 @@ class DateSpan:
     parts: tuple[tuple[str, int, int], ...] = ()
     """(what, start, end) of each part inside `text`: y, m, d (numbers) or mon (name)."""
     padded: bool = True
+    language: str = ""
+    """Of the text, where the month's name is one of several languages."""
 
     def shifted(self, days: int) -> str:
         """The date moved by `days`, spelt as this one; `[DATE]` when there is none to move."""
@@ -91,8 +104,10 @@ class DateSpan:
 
     def _part(self, what: str, old: str, moved: date) -> str:
         if what == "mon":
-            return _month_like(old, moved.month, bool(re.search(rf"\d-{old}-", self.text)))
+            return _month_like(old, moved.month, bool(re.search(rf"\d-{old}-", self.text)), self.language)
         if what == "nth":
+            if old.lower() == "er":  # 1er mars, 2 mars
+                return old if moved.day == 1 else ""
             suffix = "th" if moved.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(moved.day % 10, "th")
             return suffix.upper() if old.isupper() else suffix
         if what == "y":
@@ -109,12 +124,12 @@ def find_dates(text: str, known: Collection[date] = (), reference: date | None =
     mean. `reference`, the date of the examination, gives the year where none is written.
     """
     found: list[DateSpan] = []
-    day_first = _day_first(text, known)
+    day_first, language = _day_first(text, known), language_of(text) if _shares(text) else ""
     for pattern in _PATTERNS:
         for match in pattern.finditer(text):
             span = _span(pattern, match, known, reference, day_first)
             if span and not any(span.start < f.end and f.start < span.end for f in found):
-                found.append(span)
+                found.append(replace(span, language=language))
     return sorted(found, key=lambda s: s.start)
 
 
@@ -250,9 +265,15 @@ def _padded(numbers: list[str]) -> bool:
     return not any(len(n) == 1 for n in numbers)
 
 
-def _month_like(old: str, month: int, dashed: bool) -> str:
+def _shares(text: str) -> bool:
+    """Whether a month of several languages may be in the text, in a word of its own."""
+    return any(name in _SHARED_NAMES for name in re.findall(r"[^\W\d_]+", text.lower()))
+
+
+def _month_like(old: str, month: int, dashed: bool, said: str) -> str:
     language, abbreviated, _ = _MONTHS[old.lower()]
-    if old.lower() == "may":
+    language, abbreviated = _SHARED.get((said, old.lower()), (language, abbreviated))
+    if old.lower() == "may" and language == "en":
         abbreviated = dashed  # the one month whose name is its own abbreviation: 03-May-2019 or 3 May 2019
     new = (_SHORT if abbreviated else _FULL)[language][month - 1]
     return new.upper() if old.isupper() else new.lower() if old.islower() else new[0].upper() + new[1:]

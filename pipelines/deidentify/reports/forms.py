@@ -34,8 +34,8 @@ _SOURCES: dict[str, tuple[str, ...]] = {
         r"(?<![\w.])(?:\+?\d{1,3}[ .-]?)?(?:\(\d{3}\)[ ]?|\d{3}[ .-])\d{3}[ .-]\d{4}"
         r"(?:\s?(?:x|ext\.?)\s?\d{1,6})?(?!\d)",
         r"(?<!\w)\+\d{1,3}(?:[ .\-/()]{0,2}\d){6,13}(?!\d)",
-        r"(?i:\b(?:phone|tel(?:ephone)?|fax|mobile|cell|pager|beeper|called\s+at|ext(?:ension)?)\b[\s.:#]*)"
-        r"(?P<value>\+?\(?\d[\d ().-]{2,14}\d)",
+        r"(?i:\b(?:phone|tel(?:e(?:phone|fono|fon|foon)?)?|tél(?:éphone)?|teléfono|móvil|handy|fax|mobile|cell|pager|beeper|"
+        r"called\s+at|ext(?:ension)?)\b[\s.:#]*)(?P<value>\+?\(?\d[\d ()./-]{2,18}\d)",
         r"(?i:\bext?\.?\s?)(?P<value>\d{3,6})\b",
         r"(?<![\d-])\d{3}-\d{4}(?![\d-])",
     ),

@@ -14,7 +14,7 @@ from pipelines.deidentify.reports.spans import Span
 from pipelines.deidentify.reports.words import in_vocabulary, ordinary
 from pipelines.deidentify.vocabulary import clinical_words
 
-_PARTICLES = frozenset("al bin da das de del della der des di dos du el la le lo san st ten ter van von y zu".split())  # noqa: SIM905
+PARTICLES = frozenset("al bin da das de del della der des di dos du el la le lo san st ten ter van von y zu".split())  # noqa: SIM905
 _GAP = re.compile(r"[\s,.;_/^-]{1,3}")
 _SPACE = re.compile(r"\s")
 _INSIDE = re.compile(r"[\s'’`-]{1,2}")
@@ -184,7 +184,7 @@ class _Reading:
 
     def _given_before(self, first: int, person: Person, initials: set[str]) -> int | None:
         for _ in range(2):
-            if first and self.tokens[first - 1].text in _PARTICLES and self._between(first - 1, first, _GAP):
+            if first and self.tokens[first - 1].text in PARTICLES and self._between(first - 1, first, _GAP):
                 first -= 1
         at = first - 1
         if at < 0 or not self._between(at, first, _GAP):
@@ -264,7 +264,7 @@ def _inside_sentence(text: str, start: int) -> bool:
 def _words(component: str) -> tuple[_Word, ...]:
     words = []
     for raw in re.findall(r"[^\W\d_]+(?:['’`][^\W\d_]+)*", component):
-        if fold(raw) in _PARTICLES:
+        if fold(raw) in PARTICLES:
             continue
         spelt = variants(raw)
         spelt |= {s.replace("'", "") for s in spelt} | {s.replace("'", " ") for s in spelt if "'" in s}
@@ -276,4 +276,4 @@ def _words(component: str) -> tuple[_Word, ...]:
 
 def _capitalised(text: str, start: int, end: int) -> bool:
     words = re.findall(r"[^\W\d_]+", text[start:end])
-    return all(w[0].isupper() or fold(w) in _PARTICLES for w in words)
+    return all(w[0].isupper() or fold(w) in PARTICLES for w in words)

@@ -10,7 +10,7 @@ import re
 
 from pipelines.deidentify.identities import Identities
 from pipelines.deidentify.reports.folding import fold
-from pipelines.deidentify.reports.names import persons
+from pipelines.deidentify.reports.names import PARTICLES, persons
 from pipelines.deidentify.reports.words import word_list
 from pipelines.keys import DerivationSecret
 
@@ -76,7 +76,9 @@ class Surrogates:
             family = fold(word.group()) in self._family or (
                 fold(word.group()) not in self._given and (first_is_family or (comma < 0 and i == len(words) - 1))
             )
-            out += [value[at : word.start()], self._word(word.group(), family)]
+            # Particles are nobody's own: van der Meulen becomes van der Lindgate.
+            kept = len(words) > 1 and word.group() in PARTICLES
+            out += [value[at : word.start()], word.group() if kept else self._word(word.group(), family)]
             at = word.end()
         return "".join([*out, value[at:]])
 
