@@ -54,6 +54,13 @@ def test_an_empty_export(tmp_path):
     one_sentence(done, "holds no file")
 
 
+def test_a_column_that_is_none(tmp_path):
+    (tmp_path / "export").mkdir()
+    done = intramural(tmp_path, "deidentify", tmp_path / "export", tmp_path / "out", "--column", "mrn=Nummer")
+    assert done.returncode == 2
+    one_sentence(done, "'mrn' says no column", "patient_id")
+
+
 def test_a_spec_with_an_unknown_key(tmp_path):
     spec = tmp_path / "run.toml"
     spec.write_text('cohort = "c"\nencoder = "mi2-tiny"\nbudget = 10\nbatch = 2\nepochs = 3\n')

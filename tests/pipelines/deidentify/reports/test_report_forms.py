@@ -64,7 +64,9 @@ def test_an_absent_number_is_no_key(tmp_path):
 def test_the_sites_own_column_names_win(tmp_path):
     data = b"Auftrag,Report,Befundtext\nA1,not this,Unauff\xc3\xa4llig.\n"
     (report,) = read(tmp_path, {"r.csv": data}, {"accession": "auftrag", "text": "Befundtext"})
-    assert (report.accession, report.text) == ("A1", "Unauffällig.")
+    assert (report.accession, report.text, report.mapped) == ("A1", "Unauffällig.", ("accession", "text"))
+    (other,) = read(tmp_path, {"s.csv": b"acc,report\nA1,Clear.\n"}, {"accession": "Auftrag", "text": "Befundtext"})
+    assert (other.accession, other.text, other.mapped) == ("A1", "Clear.", ())
 
 
 def test_rows_in_different_encodings_are_each_read_in_their_own(tmp_path):
