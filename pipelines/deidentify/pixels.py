@@ -98,7 +98,7 @@ class PixelCleaner:
             if self.policy == "quarantine":
                 break
             read += found
-            passes.append([r.grown(_margin(r.height), _margin(r.height), frame.shape) for r in found])
+            passes.append([_with_margin(r, frame.shape) for r in found])
             frame = _blank(frame, passes[-1], photometric, darkest(ds, photometric))
             pictures = display.repaint(pictures, frame, passes[-1])
         raise Quarantine("text_in_pixels", f"{sum(map(len, passes))} boxes")
@@ -127,8 +127,11 @@ def _outermost(boxes: list[Box]) -> tuple[Box, ...]:
     return tuple(a for a in distinct if not any(within(a, b) for b in distinct))
 
 
-def _margin(height: int) -> int:
-    return max(3, height // 4)
+def _with_margin(text: Region, shape: tuple[int, ...]) -> Region:
+    """A region with what it may lack of its letters, more at the ends of its line: a letter may be missing there."""
+    height = min(text.width, text.height)
+    ends, sides = max(3, height // 2), max(3, height // 4)
+    return text.grown(*((ends, sides) if text.width >= text.height else (sides, ends)), shape)
 
 
 def _blank(frame: Frame, regions: Iterable[Region], photometric: str, dark: Any) -> Frame:
@@ -136,7 +139,7 @@ def _blank(frame: Frame, regions: Iterable[Region], photometric: str, dark: Any)
     out = frame.copy()
     for region in regions:
         if photometric.startswith("MONOCHROME"):
-            ring = region.grown(_margin(region.height), _margin(region.height), frame.shape)
+            ring = _with_margin(region, frame.shape)
             around = np.ones((ring.height, ring.width), bool)
             top, left = region.top - ring.top, region.left - ring.left
             around[top : top + region.height, left : left + region.width] = False

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.deidentify.pixels_gate import Picture, Region
 from pipelines.deidentify.pixels_models import read_text
-from pipelines.deidentify.pixels_text import find_text
+from pipelines.deidentify.pixels_text import find_text, fitted
 from pipelines.deidentify.pixels_words import MARKERS, is_marks, may_become_marks, words_of
 
 LEGIBLE = 0.5  # mean confidence of a reading that means something; print is read at 0.95 and above
@@ -30,6 +30,7 @@ LINE_SCORE = 0.8
 LETTER, SQUARE = 0.35, 1.6  # width by height of the narrowest letters, and of the broadest mark set askew
 MADE_OF, WITHIN = 0.3, 0.9  # of a region, by marks that were read one by one, and of each of them
 HELD, ALIKE = 0.2, (0.75, 0.85)  # of a region, by one mark, and of the letters of its unsure and sure readings
+SHORT = 1.2  # height by width of a region that may be a line turned
 MARGIN = 10  # of the height of a line, around it: read without, letters are cut
 HEAD = 3  # heights of a line that are read first: about five letters
 
@@ -60,9 +61,14 @@ class Judge:
         there is the closest.
         """
         seen: list[_Seen] = []
-        for region in find_text(picture, around):
+
+        def is_settled(region: Region) -> bool:
+            """Read a new region; whether it is print, or a mark, without doubt."""
             if not any(_same(region, s.region) for s in seen):
                 seen.append(self._look(picture, region))
+            return any(s.sure and s.verdict != "unread" for s in seen if s.region == region)
+
+        list(find_text(picture, around, is_settled))
         kept = [s.region for s in seen if s.verdict in ("mark", "stays") and s.sure]
         whole = [s for s in seen if s.verdict == "stays" and s.sure]
         text = [s for s in seen if s.verdict == "text" and not _part_of(s, whole)]
@@ -80,16 +86,20 @@ class Judge:
 
     def _look(self, picture: Picture, region: Region) -> _Seen:
         """Read a region, along its longer side, and judge it."""
-        margin = max(min(region.width, region.height) // MARGIN, 2)
-        crop = region.grown(margin, margin, picture.shape).crop(picture)
-        upright = region.height <= 2 * region.width
-        ways = [crop] if upright else [np.ascontiguousarray(np.rot90(crop)), np.ascontiguousarray(np.rot90(crop, 3))]
+        crop = _with_margin(region, picture)
+        ways = [crop] if region.height <= 2 * region.width else _turned(crop)
         if max(crop.shape) > 1.2 * HEAD * min(crop.shape):
             # Reading a whole line takes long, and its first letters mostly tell that they are no mark's.
             head = self._read(picture, region, [way[:, : HEAD * way.shape[0]] for way in ways])
             if head.verdict == "text" and head.sure and not may_become_marks(head.words, self.markers):
                 return head
-        return self._read(picture, region, ways)
+        seen = self._read(picture, region, ways)
+        if seen.verdict == "unread" and SHORT * region.width < region.height < SMALL * min(picture.shape):
+            # A short line that runs up or down, of which the detector sees little more than that it is there.
+            line = fitted(region, picture)
+            other = self._read(picture, line, _turned(_with_margin(line, picture)))
+            return other if other.verdict == "text" and other.sure else seen
+        return seen
 
     def _read(self, picture: Picture, region: Region, ways: list[Picture]) -> _Seen:
         """The verdict on a region by the better of its `ways` round."""
@@ -126,15 +136,24 @@ class Judge:
         return "mark"
 
 
+def _with_margin(region: Region, picture: Picture) -> Picture:
+    margin = max(min(region.width, region.height) // MARGIN, 2)
+    return region.grown(margin, margin, picture.shape).crop(picture)
+
+
+def _turned(crop: Picture) -> list[Picture]:
+    return [np.ascontiguousarray(np.rot90(crop, turns)) for turns in (1, 3)]
+
+
 def _made_of(region: Region, marks: Sequence[Region]) -> bool:
     """Whether a region is marks that were read one by one, run together on a coarser level."""
-    parts = [(_common(region, m), m) for m in marks if m != region]
+    parts = [(region.common(m), m) for m in marks if m != region]
     return sum(part.area for part, m in parts if part.area >= WITHIN * m.area) >= MADE_OF * region.area
 
 
 def _part_of(seen: _Seen, marks: Sequence[_Seen]) -> bool:
     """Whether a region holds a mark that was read in full, cut at the edge of what was looked at or read less well."""
-    return any(_is_of(seen, m) and _common(seen.region, m.region).area >= HELD * seen.region.area for m in marks)
+    return any(_is_of(seen, m) and seen.region.common(m.region).area >= HELD * seen.region.area for m in marks)
 
 
 def _is_of(seen: _Seen, mark: _Seen) -> bool:
@@ -142,15 +161,9 @@ def _is_of(seen: _Seen, mark: _Seen) -> bool:
     return alike >= ALIKE[seen.sure] or (seen.sure and seen.letters in mark.letters)
 
 
-def _common(a: Region, b: Region) -> Region:
-    left, top = max(a.left, b.left), max(a.top, b.top)
-    width, height = min(a.right, b.right) - left, min(a.bottom, b.bottom) - top
-    return Region(left, top, max(width, 0), max(height, 0))
-
-
 def _same(a: Region, b: Region) -> bool:
     """Intersection over union above one half."""
-    common = _common(a, b).area
+    common = a.common(b).area
     return 2 * common > a.area + b.area - common
 
 
