@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -13,15 +13,30 @@ from pipelines.pretrain.spec import ENCODERS
 from server.access import Caller
 from server.access import Permission as P
 from server.dependencies import SessionDep, SettingsDep, allow
-from server.errors import Problem
+from server.errors import NotFound, Problem
 from server.jobs.states import ENDED
 from server.services import common, runs
+from server.settings import Settings
 from server.store.models import Cohort, Job, JobEvent, Model, Run
 from server.web.forms import FormData, Typed, again_on_problem, body_of
 from server.web.render import may, page, see
 
 router = APIRouter(prefix="/runs")
 POINTS = 1000
+RECENT = 200
+# Curves beside the loss, each where the run reports it.
+CURVES = {
+    "knn_auroc": "AUROC by nearest neighbours on validation images: rises while the encoder learns what they show",
+    "rankme": "Feature rank (RankMe) on validation images: a fall tells of collapse",
+    "teacher_entropy": "Entropy of the teacher's assignments: near zero or at its top the objective has collapsed",
+    "logit_scale": "Logit scale of the contrast",
+    "gradient_norm": "Gradient norm before clipping",
+    "learning_rate": "Learning rate",
+    "images_per_second": "Images a second, of all processes",
+    "mfu": "Share of the GPUs' peak operations (MFU)",
+    "data_wait": "Share of the time that waited for images",
+    "gpu_memory_gb": "GPU memory at its peak, GB",
+}
 STATES = {
     "waiting": "Waits for a free worker.",
     "working": "Is training.",
@@ -86,14 +101,48 @@ def create(
 
 
 @router.get("/{id_}")
-def detail(id_: str, request: Request, session: SessionDep, caller: Caller = allow(P.RUN_READ)) -> HTMLResponse:
+def detail(
+    id_: str, request: Request, session: SessionDep, settings: SettingsDep, caller: Caller = allow(P.RUN_READ)
+) -> HTMLResponse:
     run = common.get(session, Run, id_)
     jobs = common.page(session, Job, resource_kind="run", resource_id=id_).items
+    job = common.latest_job(session, "run", id_)
+    reported = _reported(session, job)
     return page(
-        request, session, caller, "run.html", run.name, run=run, state=STATES[run.state], jobs=jobs,
-        job=jobs[0] if jobs else None, models=common.page(session, Model, run_id=id_).items,
-        may=may(caller, evaluate=P.EVALUATION_CREATE),
+        request, session, caller, "run.html", run.name, run=run, state=STATES[run.state], jobs=jobs, job=job,
+        models=common.page(session, Model, run_id=id_).items, may=may(caller, evaluate=P.EVALUATION_CREATE),
+        curves={key: caption for key, caption in CURVES.items() if key in reported},
+        pictures=_pictures(settings, run), warnings=_warnings(session, job),
     )  # fmt: skip
+
+
+def _reported(session: Session, job: Job | None) -> set[str]:
+    """Names of what the run has reported lately."""
+    rows = select(JobEvent.data).where(JobEvent.job_id == (job.id if job else ""), JobEvent.kind == "metric")
+    found = session.scalars(rows.order_by(JobEvent.id.desc()).limit(RECENT))
+    return {name for data in found for name in data.get("values", {})}
+
+
+def _warnings(session: Session, job: Job | None) -> list[JobEvent]:
+    """What went wrong on the way, such as a loss for which the run went back."""
+    rows = select(JobEvent).where(JobEvent.job_id == (job.id if job else ""), JobEvent.kind == "log")
+    return [row for row in session.scalars(rows.order_by(JobEvent.id)) if row.data.get("level") == "warning"]
+
+
+def _pictures(settings: Settings, run: Run) -> list[int]:
+    """Steps of the first and the newest picture."""
+    paths = (settings.root / run.folder / "pictures").glob("step-*.png")
+    steps = sorted(int(path.stem.removeprefix("step-")) for path in paths)
+    return sorted({*steps[:1], *steps[-1:]})
+
+
+@router.get("/{id_}/pictures/{step}.png", dependencies=[allow(P.RUN_READ)])
+def picture(id_: str, step: int, session: SessionDep, settings: SettingsDep) -> FileResponse:
+    """Patch features on fixed validation images, as they were after `step` steps."""
+    path = settings.root / common.get(session, Run, id_).folder / "pictures" / f"step-{step:08d}.png"
+    if not path.exists():
+        raise NotFound("The run has no picture of this step.")
+    return FileResponse(path, media_type="image/png")
 
 
 @router.get("/{id_}/metrics.json", dependencies=[allow(P.RUN_READ)])

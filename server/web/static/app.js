@@ -8,7 +8,7 @@ const fill = (root) => {
 
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// One curve: <figure data-curve="/runs/ID/metrics.json" data-keys="loss" data-colour="--rad-dino" data-live="1">
+// One curve: <figure data-curve="/runs/ID/metrics.json" data-every="2000" data-colour="--rad-dino">
 const draw = async (figure) => {
   const box = figure.querySelector(".plot");
   const load = async () => {
@@ -37,7 +37,7 @@ const draw = async (figure) => {
   };
   let data = await refresh();
   while (figure.isConnected && data && data.live) {
-    await new Promise((done) => setTimeout(done, 2000));
+    await new Promise((done) => setTimeout(done, Number(figure.dataset.every || 2000)));
     data = await refresh();
   }
 };

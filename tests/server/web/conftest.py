@@ -80,6 +80,9 @@ def _furnish(session, site, root: Path) -> None:
         evaluation.spec, evaluation.folder = spec, f"evaluations/{state}"
         evaluation.result = {"answer": "Better on view: +0.120 [0.050, 0.200]."} if state == "ready" else None
         session.add(evaluation)
+    (root / "runs" / "working" / "pictures").mkdir(parents=True)
+    for step in (0, 40, 80):
+        (root / "runs" / "working" / "pictures" / f"step-{step:08d}.png").write_bytes(b"\x89PNG")
     (root / "evaluations" / "ready").mkdir(parents=True)
     (root / "evaluations" / "ready" / "report.html").write_text("<p style='color:red'>The answer</p>")
     _furnish_jobs(session)
@@ -111,8 +114,12 @@ def _furnish_jobs(session) -> None:
         session.add(job)
         session.flush()
         for step in range(1, 3001, 7):
-            data = {"step": step, "values": {"loss": 3.0 / step}}
+            data = {"step": step, "values": {"loss": 3.0 / step, "learning_rate": 1e-4}}
             session.add(JobEvent(job_id=job.id, time=now(), kind="metric", data=data))
+        seen = {"step": 3000, "values": {"rankme": 31.5}}
+        session.add(JobEvent(job_id=job.id, time=now(), kind="metric", data=seen))
+        gone_back = {"level": "warning", "message": "Went back to step 22."}
+        session.add(JobEvent(job_id=job.id, time=now(), kind="log", data=gone_back))
         session.add(JobEvent(job_id=job.id, time=now(), kind="log", data={"level": "info", "message": "Hello."}))
 
 

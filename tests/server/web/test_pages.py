@@ -99,6 +99,24 @@ def test_the_loss_curve_is_thinned_and_says_whether_it_goes_on(browse):
     assert data["values"][0] == 3.0
 
 
+def test_a_run_draws_what_it_reports_and_nothing_else(browse):
+    client = browse()
+    text = client.get("/runs/a00000000001").text
+    drawn = re.findall(r'data-curve="/runs/a00000000001/metrics.json([^"]*)"', text)
+    assert drawn == ["", "?key=rankme", "?key=learning_rate"]
+    assert client.get("/runs/a00000000001/metrics.json?key=rankme").json()["values"] == [31.5]
+    assert "Went back to step 22." in text
+    assert re.findall(r'src="(/runs/a00000000001/pictures/\d+.png)"', text) == [
+        f"/runs/a00000000001/pictures/{step}.png" for step in (0, 80)
+    ]
+    picture = client.get("/runs/a00000000001/pictures/80.png")
+    assert (picture.content, picture.headers["Content-Type"]) == (b"\x89PNG", "image/png")
+    for path in ("pictures/81.png", "pictures/..%2f..%2fsecret.png", "pictures/x.png"):
+        assert client.get(f"/runs/a00000000001/{path}").status_code in (404, 422)
+    waiting = client.get("/runs/a00000000000").text
+    assert "How it goes" not in waiting and "Warnings" not in waiting and "pictures/" not in waiting
+
+
 def test_live_progress_reloads_the_page_when_the_job_has_ended(browse):
     client = browse()
     assert "HX-Refresh" not in client.get("/jobs/f00000000001/progress").headers
