@@ -226,12 +226,53 @@ def pretrain(
     spec: Annotated[Path, typer.Argument(help="TOML or JSON.")],
     folder: Annotated[Path, typer.Argument(help="Run folder; resumes if it was begun.")],
     processes: Annotated[int, typer.Option(help="Ranks on this machine (torchrun).")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing; say what the run would take on this machine.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Continually pretrain an encoder on a cohort."""
+    if dry_run:
+        found = _estimate(read_spec(spec), processes)
+        print(json.dumps(found)) if as_json else console.print(_in_words(found), highlight=False)  # noqa: T201
+        return
     result = run("pretrain", read_spec(spec), folder, as_json=as_json, processes=processes)
     if not as_json:
         console.print(f"{result['steps']} steps on {result['samples']} samples; the model is {folder / 'model'}.")
+
+
+def _estimate(values: dict[str, Any], processes: int) -> dict[str, Any]:
+    """What a run would take, from a process that may import torch; exits with its code when it fails."""
+    checked = load_spec("pretrain", values)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "spec.json"
+        path.write_text(checked.model_dump_json())
+        command = [sys.executable, "-m", "pipelines.pretrain.estimate", str(path), str(processes)]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    """An estimate, a line each."""
+    measured = found["measured_memory_gb"]
+    took = f"{found['hours']:.1f} hours" if found["hours"] >= 1 else f"{found['hours'] * 60:.1f} minutes"
+    lines = {
+        "encoder": f"{found['encoder']}, {found['parameters'] / 1e6:,.1f} million parameters are trained",
+        "work": f"{found['flops_per_image'] / 1e9:,.2f} billion operations an image",
+        "samples": f"{found['samples']:,} of {found['studies']:,} studies and {found['patients']:,} patients",
+        "budget": f"{found['image_forwards']:,} image forwards in {found['steps']:,} steps: each image "
+        f"{found['passes']:,.1f} times",
+        "memory": f"{found['memory_gb']:,.1f} GB a process, estimated"
+        + (f"; {measured:,.1f} GB measured" if measured else ""),
+        "time": f"{took} on {found['processes']} x {found['device']}, from {found['seconds_per_image']:.3g} s an image",
+    }
+    if found["gpu_hours"] is not None:
+        lines["GPU hours"] = f"{found['gpu_hours']:,.1f}, an estimate"
+    return "\n".join(f"{name:<10}{words}" for name, words in lines.items())
 
 
 def evaluate(
