@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
+
+
+def worth_compiling(encoder: str, device: torch.device) -> bool:
+    """Whether blocks are compiled when the spec does not say: only where docs/benchmarks.md shows a gain."""
+    return device.type == "cuda" and encoder == "rad-dino"
 
 
 @dataclass(frozen=True)
@@ -20,14 +26,49 @@ class Speed:
     """Views of different sizes go through the blocks as one row of tokens."""
     checkpoint: bool = False
     """Activations of the blocks are computed again in the backward pass instead of being kept."""
+    warn: Callable[[str], None] = lambda sentence: None
+    """Told once when compilation fails; the run goes on without it."""
 
     def compile_blocks(self, *groups: Iterable[nn.Module]) -> None:
         """Compile blocks in place; names of parameters stay."""
         if self.compile:
             for blocks in groups:
                 for block in blocks:
-                    block.compile(dynamic=False)
+                    # As nn.Module.compile does, with the plain form kept at hand.
+                    block._compiled_call_impl = self._compiler.form(block._call_impl, dynamic=False)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A compiled form of a function, for any number of rows."""
-        return torch.compile(function, dynamic=True) if self.compile else function
+        return self._compiler.form(function, dynamic=True) if self.compile else function
+
+    @cached_property
+    def _compiler(self) -> _Compiler:
+        return _Compiler(self.warn)
+
+
+class _Compiler:
+    """Compiled forms that all go back to the plain ones when one of them cannot be made: there is no compiler on the
+    machine, a kernel does not build, an operation is not known. That comes out before anything has run, so the same
+    call can be made again."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self.warn, self.failed = warn, False
+
+    def form(self, plain: Callable[..., Any], dynamic: bool) -> Callable[..., Any]:
+        from torch._dynamo.exc import TorchDynamoException  # late: it takes a second, and most runs compile nothing
+
+        made = torch.compile(plain, dynamic=dynamic)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            if not self.failed:
+                try:
+                    return made(*arguments, **named)
+                except TorchDynamoException as error:
+                    self.failed = True
+                    self.warn(
+                        f"Compilation failed ({type(error).__name__}); the run goes on without it, more slowly. "
+                        "Set compile to false, or install the compiler that torch needs on this machine."
+                    )
+            return plain(*arguments, **named)
+
+        return call

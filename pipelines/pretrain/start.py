@@ -18,12 +18,14 @@ from pipelines.pretrain.images import Images
 from pipelines.pretrain.ranks import Ranks
 from pipelines.pretrain.recipe import RECIPES, Dino
 from pipelines.pretrain.spec import Spec
-from pipelines.pretrain.speed import Speed
+from pipelines.pretrain.speed import Speed, worth_compiling
 from pipelines.pretrain.task import Task
 from pipelines.pretrain.unicl_task import UniclTask
 
 START = "start"
 TEXTS_LOOKED_AT = 2000
+# RAD-DINO itself began with DINOv2's ViT-B/14.
+RAD_DINOS_OWN_START = ("dinov2", "rad-dino")
 
 
 def prepare_start(spec: Spec, cohort: Cohort, run: RunFolder, ranks: Ranks) -> tuple[Path, ModelCard]:
@@ -37,7 +39,7 @@ def prepare_start(spec: Spec, cohort: Cohort, run: RunFolder, ranks: Ranks) -> t
             run.artifact(START, folder)
         ranks.agree(0)  # nobody reads before rank 0 has written
     card = read_card(folder)
-    if card.encoder != spec.encoder:
+    if card.encoder != spec.encoder and (card.encoder, spec.encoder) != RAD_DINOS_OWN_START:
         raise BadInput(f"The start model is a {card.encoder}, not a {spec.encoder}; choose the one or the other.")
     if spec.start is not None and card.practice and not cohort.practice:
         raise BadInput(
@@ -80,11 +82,14 @@ def build_task(
     """The objective of the spec's encoder, on the weights of the start folder."""
     settings = RECIPES[spec.encoder].objective
     images = Images(cohort, spec.seed, device)
-    speed = Speed(spec.compile, spec.packed, spec.checkpoint_activations)
+    compiled = worth_compiling(spec.encoder, device) if spec.compile is None else spec.compile
+    speed = Speed(compiled, spec.packed, spec.checkpoint_activations, lambda sentence: run.log(sentence, "warning"))
     share = spec.batch // ranks.world
     micro = share if spec.micro_batch == "auto" else min(spec.micro_batch, share)
     if isinstance(settings, Dino):
         tower, dims, head = load_rad_dino(folder, settings.drop_path)
+        if spec.encoder == "rad-dino" and head is None and dims != vit.RAD_DINO:
+            raise BadInput("Only DINOv2's ViT-B/14 without registers can become a RAD-DINO; choose it as 'start'.")
         if head is None:
             run.log("The start model has no DINO head; a new one is trained alone first.")
         return DinoTask(spec.encoder, tower, head, dims, images, settings, steps, micro, spec.precision, speed)

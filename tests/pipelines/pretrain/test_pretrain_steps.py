@@ -22,7 +22,7 @@ from pipelines.pretrain.images import Images
 from pipelines.pretrain.prefetch import Prefetch
 from pipelines.pretrain.recipe import RECIPES
 from pipelines.pretrain.sampler import Sampler
-from pipelines.pretrain.speed import Speed
+from pipelines.pretrain.speed import Speed, worth_compiling
 from pipelines.pretrain.task import Task
 from pipelines.pretrain.unicl_task import UniclTask
 from tests.cohorts import make_cohort
@@ -126,6 +126,41 @@ def test_packed_views_drop_whole_images() -> None:
 @pytest.mark.parametrize("make", [dino, unicl])
 def test_recomputed_activations_change_nothing(cohort: Cohort, make: Any) -> None:
     same_step(cohort, make(cohort), make(cohort, speed=Speed(checkpoint=True)))
+
+
+@pytest.fixture
+def nothing_compiled() -> Any:
+    """No forms of other tests, and none left behind."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.slow  # a minute of a C++ compiler
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("make", [dino, unicl])
+def test_compiled_blocks_compute_the_same(cohort: Cohort, make: Any, nothing_compiled: None) -> None:
+    told: list[str] = []
+    same_step(cohort, make(cohort), make(cohort, speed=Speed(compile=True, warn=told.append)))
+    assert not told  # what was compared is the compiled form
+
+
+def test_a_failed_compilation_is_told_once_and_the_step_is_the_plain_one(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch, nothing_compiled: None
+) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/g++",))
+    monkeypatch.setattr(config, "force_disable_caches", True)  # a form built earlier would need no compiler
+    told: list[str] = []
+    same_step(cohort, dino(cohort), dino(cohort, speed=Speed(compile=True, warn=told.append)))
+    assert len(told) == 1 and "goes on without it" in told[0]
+
+
+def test_blocks_are_compiled_by_default_where_a_gain_was_measured() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert worth_compiling("rad-dino", cuda)
+    assert not any(worth_compiling(e, d) for e, d in (("rad-dino", cpu), ("mi2", cuda), ("rad-dino-tiny", cuda)))
 
 
 def test_flops_are_those_of_the_formula(cohort: Cohort) -> None:
