@@ -123,16 +123,21 @@ class Cohort:
 
     def label_names(self) -> list[str]:
         """The labels that occur, sorted."""
-        return sorted(pc.unique(self.labels["label"]).to_pylist())
+        return sorted(pc.unique(self._read("labels", ["label"])["label"]).to_pylist())
 
     def label_matrix(self, names: list[str]) -> np.ndarray:
         """float32 [images, L] of the labels of each image's study: 1, 0, and nan for blank or uncertain."""
         matrix = np.full((len(self), len(names)), np.nan, np.float32)
+        study = self._column("accession").combine_chunks().dictionary_encode()
+        of_image = study.indices.to_numpy()
+        labels = self._read("labels", ["accession", "label", "value"])
+        place = pc.fill_null(pc.index_in(labels["accession"], study.dictionary), -1).to_numpy()
+        value = labels["value"].to_numpy()
         for i, name in enumerate(names):
-            known = self.labels.filter((pc.field("label") == name) & (pc.field("value") >= 0))
-            place = pc.index_in(self._column("accession"), known["accession"].combine_chunks())
-            found = place.is_valid().to_numpy(zero_copy_only=False)
-            matrix[found, i] = known["value"].take(place.drop_null()).to_numpy()
+            known = pc.equal(labels["label"], name).to_numpy() & (value >= 0) & (place >= 0)
+            by_study = np.full(len(study.dictionary), np.nan, np.float32)
+            by_study[place[known]] = value[known]
+            matrix[:, i] = by_study[of_image]
         return matrix
 
     def text(self, row: int) -> str | None:
@@ -140,13 +145,18 @@ class Cohort:
         place = int(self._text_places[row])
         if place < 0:
             return None
-        parts = (self.texts[column][place].as_py() for column in ("findings", "impression"))
+        parts = (self._reports[column][place].as_py() for column in ("findings", "impression"))
         return "\n".join(part for part in parts if part) or None
+
+    @cached_property
+    def _reports(self) -> pa.Table:
+        """What `text` needs of `texts`: of millions of reports the other columns would be most of the memory."""
+        return self._read("texts", ["accession", "findings", "impression"])
 
     @cached_property
     def _text_places(self) -> np.ndarray:
         """int32 [images]: row in `texts` of each image's study, -1 for none."""
-        places = pc.index_in(self._column("accession"), self.texts["accession"].combine_chunks())
+        places = pc.index_in(self._column("accession"), self._reports["accession"].combine_chunks())
         return pc.fill_null(places, -1).to_numpy()
 
     @cached_property
@@ -157,8 +167,11 @@ class Cohort:
         """One column of the index; the others of millions of rows stay on disk."""
         columns = self.__dict__.setdefault("_columns", {})
         if name not in columns:
-            columns[name] = pq.read_table(self.folder / TABLES["index"], columns=[name])[name]
+            columns[name] = self._read("index", [name])[name]
         return columns[name]
+
+    def _read(self, table: str, columns: list[str]) -> pa.Table:
+        return pq.read_table(self.folder / TABLES[table], columns=columns)
 
     def _map(self, shard: int) -> np.memmap:
         if shard not in self._maps:
