@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.contract import BadInput, read_json
-from pipelines.encoders import mi2, prepare, vit
+from pipelines.encoders import dinov3, mi2, prepare, vit, vit_names
 from pipelines.encoders.folder import HEAD, WEIGHTS, ModelCard, check_weights, read_card
 from pipelines.encoders.strict import load_strict, read_safetensors
 from pipelines.encoders.tokens import Tokenizer
 
 RAD_DINO_KINDS = ("rad-dino", "rad-dino-tiny")
 MI2_KINDS = ("mi2", "mi2-tiny")
+DINO_KINDS = ("dinov2", "dinov3")
 
 
 class Encoder(nn.Module):
     """A frozen image encoder in evaluation mode."""
 
     name: str
-    """`rad-dino`, `rad-dino-tiny`, `mi2` or `mi2-tiny`."""
+    """`rad-dino`, `rad-dino-tiny`, `mi2`, `mi2-tiny`, `dinov2` or `dinov3`."""
     pooled_dim: int
     patch_dim: int
     image: int
@@ -55,17 +56,18 @@ class Encoder(nn.Module):
         self.eval().requires_grad_(False).to(device)
 
 
-class RadDinoEncoder(Encoder):
-    """RAD-DINO: CLS token and patch tokens after the final norm."""
+class VitEncoder(Encoder):
+    """RAD-DINO, DINOv2 and DINOv3: CLS token and patch tokens after the final norm."""
 
-    def __init__(self, tower: vit.Vit, dims: vit.VitDims, card: ModelCard, device: str) -> None:
+    def __init__(self, tower: nn.Module, dims: vit.VitDims | dinov3.Dinov3Dims, card: ModelCard, device: str) -> None:
         super().__init__()
         self.tower, self.image = tower, dims.image
         self.pooled_dim = self.patch_dim = dims.dim
+        self._prepare = prepare.prepare_rad_dino if card.encoder in RAD_DINO_KINDS else prepare.prepare_dino
         self._freeze(card, device)
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        return prepare.prepare_rad_dino(images, self.image).to(self.device)
+        return self._prepare(images, self.image).to(self.device)
 
     @torch.no_grad()
     def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,9 +104,11 @@ def open_encoder(folder: Path, device: str) -> Encoder:
     """See `pipelines.encoders.load_encoder`."""
     card = read_card(folder)
     check_weights(folder, card)
-    if card.encoder in RAD_DINO_KINDS:
+    if card.encoder in (*RAD_DINO_KINDS, "dinov2"):
         tower, dims, _ = load_rad_dino(folder)
-        return RadDinoEncoder(tower, dims, card, device)
+        return VitEncoder(tower, dims, card, device)
+    if card.encoder == "dinov3":
+        return VitEncoder(*load_dinov3(folder), card, device)
     if card.encoder in MI2_KINDS:
         towers, tokenizer = load_mi2(folder)
         return Mi2Encoder(towers, tokenizer, card, device)
@@ -112,16 +116,24 @@ def open_encoder(folder: Path, device: str) -> Encoder:
 
 
 def load_rad_dino(folder: Path, drop_path: float = 0.0) -> tuple[vit.Vit, vit.VitDims, vit.DinoHead | None]:
-    """Tower, size and, when the folder has one, the DINO head."""
+    """Tower of RAD-DINO or DINOv2, its size and, when the folder has one, the DINO head."""
     head_state = read_safetensors(folder / HEAD) if (folder / HEAD).exists() else None
-    dims = vit.dims_from_config(read_json(folder / "config.json"), head_state)
+    dims = vit_names.dims_from_config(read_json(folder / "config.json"), head_state)
     tower = vit.Vit(dims, drop_path)
-    load_strict(tower, vit.to_hub(read_safetensors(folder / WEIGHTS)), "this RAD-DINO tower")
+    load_strict(tower, vit_names.to_hub(read_safetensors(folder / WEIGHTS)), "this DINOv2 tower")
     head = None
     if head_state is not None:
         head = vit.DinoHead(dims)
         load_strict(head, head_state, "this DINO head")
     return tower, dims, head
+
+
+def load_dinov3(folder: Path) -> tuple[dinov3.Dinov3, dinov3.Dinov3Dims]:
+    """Tower and size."""
+    dims = dinov3.dims_from_config(read_json(folder / "config.json"))
+    tower = dinov3.Dinov3(dims)
+    load_strict(tower, dinov3.from_transformers(read_safetensors(folder / WEIGHTS)), "this DINOv3 tower")
+    return tower, dims
 
 
 def load_mi2(folder: Path, drop_path: float = 0.0) -> tuple[mi2.Mi2, Tokenizer]:

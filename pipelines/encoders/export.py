@@ -9,19 +9,27 @@ import torch
 from torch import nn
 
 from pipelines.contract import write_atomic
-from pipelines.encoders import mi2, prepare, vit
-from pipelines.encoders.folder import HEAD, WEIGHTS
+from pipelines.encoders import dinov3, mi2, prepare, vit, vit_names
+from pipelines.encoders.folder import HEAD, HUB, WEIGHTS
 from pipelines.encoders.strict import write_safetensors
 from pipelines.encoders.tokens import Tokenizer
 
 
 def write_rad_dino(folder: Path, tower: vit.Vit, dims: vit.VitDims, head: vit.DinoHead | None) -> None:
-    """A folder that `transformers.AutoModel.from_pretrained` opens as a `Dinov2Model`, with the DINO head beside."""
-    write_safetensors(folder / WEIGHTS, vit.to_transformers(tower.state_dict()))
+    """microsoft/rad-dino's layout: a folder that `transformers.AutoModel.from_pretrained` opens as a `Dinov2Model`, the
+    weights again under the dinov2 hub's keys, which timm reads, and the DINO head."""
+    write_safetensors(folder / WEIGHTS, vit_names.to_transformers(tower.state_dict()))
+    write_safetensors(folder / HUB, tower.state_dict())
     if head is not None:
         write_safetensors(folder / HEAD, head.state_dict())
-    _write_json(folder / "config.json", vit.transformers_config(dims))
+    _write_json(folder / "config.json", vit_names.transformers_config(dims))
     _write_json(folder / "preprocessor_config.json", _preprocessor(dims.image))
+
+
+def write_dinov3(folder: Path, tower: dinov3.Dinov3) -> None:
+    """A folder that `transformers.AutoModel.from_pretrained` opens as a `DINOv3ViTModel`."""
+    write_safetensors(folder / WEIGHTS, dinov3.to_transformers(tower.state_dict()))
+    _write_json(folder / "config.json", dinov3.transformers_config(tower.dims))
 
 
 def write_mi2(folder: Path, towers: mi2.Mi2, tokenizer: Tokenizer) -> None:

@@ -1,9 +1,11 @@
 """The model folder: what a run exports, what `import` makes, what `load_encoder` opens.
 
-card.json            where the model comes from and what may be done with it
+card.json            where the model comes from and what may be done with it, and checksums
+README.md            the same for people
 patients.parquet     every patient whose data this model or an ancestor was trained or monitored on
 model.safetensors    the weights under their published keys
-rad-dino kinds       config.json, preprocessor_config.json (a transformers folder), dino_head.safetensors
+rad-dino kinds       config.json, preprocessor_config.json (a transformers folder), dino_head.safetensors,
+                     backbone_compatible.safetensors (the weights again, under the keys of the dinov2 hub and timm)
 mi2 kinds            mi2.json, tokenizer.json
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +27,8 @@ from pipelines.contract import BadInput, read_json, sha256_file, write_atomic
 
 WEIGHTS = "model.safetensors"
 HEAD = "dino_head.safetensors"
+HUB = "backbone_compatible.safetensors"
+README = "README.md"
 PATIENTS = pa.schema([("patient", pa.string())])
 
 
@@ -52,6 +56,8 @@ class ModelCard(BaseModel):
     start: str | None = None
     """`weights_sha256` of the model it was trained from."""
     weights_sha256: str = ""
+    files: dict[str, str] = {}
+    """SHA-256 of the other files, but of README.md, which people may add to."""
     spec: dict[str, Any] = {}
     metrics: dict[str, float] = {}
 
@@ -67,10 +73,11 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def check_weights(folder: Path, card: ModelCard) -> None:
-    """BadInput when the weights differ from the checksum on the card."""
-    path = folder / WEIGHTS
-    if not path.is_file() or sha256_file(path) != card.weights_sha256:
-        raise BadInput(f"The weights in {folder.name} are missing or damaged (checksum differs); copy the model again.")
+    """BadInput when the weights, or another file of the model, differ from their checksum on the card."""
+    for name, digest in {WEIGHTS: card.weights_sha256, **card.files}.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
+            what = "The weights" if name == WEIGHTS else name
+            raise BadInput(f"{what} in {folder.name}: missing or damaged (checksum differs); copy the model again.")
 
 
 def read_patients(folder: Path) -> set[str]:
@@ -88,7 +95,9 @@ def new_model_folder(folder: Path, card: ModelCard, patients: Iterable[str]) -> 
         yield part
         rows = pa.table({"patient": pa.array(sorted(set(patients)), pa.string())}, schema=PATIENTS)
         tables.write_table(part / "patients.parquet", rows, PATIENTS)
-        card = card.model_copy(update={"weights_sha256": sha256_file(part / WEIGHTS)})
+        files = {path.name: sha256_file(path) for path in sorted(part.iterdir())}
+        write_atomic(part / README, describe(card, list(files)))
+        card = card.model_copy(update={"weights_sha256": files.pop(WEIGHTS), "files": files})
         write_atomic(part / "card.json", json.dumps(card.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
@@ -97,3 +106,36 @@ def new_model_folder(folder: Path, card: ModelCard, patients: Iterable[str]) -> 
         os.close(handle)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def describe(card: ModelCard, files: Sequence[str]) -> str:
+    """The model card for people, in Markdown: what the model is, what it was made of, and what binds it."""
+    kinds = {
+        "run": "Continually pretrained on a hospital's own radiographs.",
+        "open-weight": "Open weights, brought in unchanged.",
+        "untrained": "The seeded start of a tiny form: random numbers, trained on nothing.",
+    }
+    facts = {
+        "Encoder": card.encoder,
+        "Cohort (digest)": card.cohort,
+        "De-identification policies (digests)": ", ".join(card.policies),
+        "Samples, studies, patients": f"{card.samples}, {card.studies}, {card.patients}" if card.samples else None,
+        "Budget (image forwards)": card.budget or None,
+        "Seed": card.seed,
+        "Trained from (SHA-256 of the weights)": card.start,
+        "Public data sets seen by the weights or an ancestor": ", ".join(card.seen),
+    }
+    lines = [f"# {card.name}", "", kinds[card.kind], ""]
+    if card.practice:
+        lines += ["**Practice data: of no use for patients.**", ""]
+    lines += ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items() if v not in (None, "")), ""]
+    for title, values in (("Spec", card.spec), ("Metrics at the end", card.metrics)):
+        if values:
+            lines += [f"## {title}", "", *(f"- `{k}`: {v}" for k, v in values.items() if v is not None), ""]
+    lines += ["## Files", "", f"{', '.join(files)}. `card.json` holds the SHA-256 of each.", ""]
+    lines += [
+        "Made with Intramural. The model inherits the restrictions of its cohort: it leaves the site only when a",
+        "privacy officer has released it. It is an encoder for research, not a medical device.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -36,6 +36,11 @@ def prepare_rad_dino(images: Sequence[np.ndarray], side: int) -> Tensor:
     return normalise_rad_dino(torch.stack([_crop_shorter_side(scale_min_max(i), side) for i in images]) / 255)
 
 
+def prepare_dino(images: Sequence[np.ndarray], side: int) -> Tensor:
+    """DINOv2 and DINOv3: shorter side to `side`, centre crop, ImageNet's statistics: float32 [B, 3, side, side]."""
+    return normalise_imagenet(torch.stack([_crop_shorter_side(i, side) for i in images]) / 255)
+
+
 def prepare_mi2(images: Sequence[np.ndarray], side: int) -> Tensor:
     """Stretched to `side` x `side`, normalised by ImageNet's statistics: float32 [B, 3, side, side]."""
     return normalise_imagenet(torch.stack([resize(i, side, side) for i in images]) / 255)

@@ -1,16 +1,14 @@
-"""The RAD-DINO image tower: timm's DINOv2 ViT with the mask token of iBOT, its head, and its published key names.
+"""The RAD-DINO image tower: timm's DINOv2 ViT with the mask token of iBOT, its head.
 
-The module's own keys are those of the dinov2 hub (`backbone_compatible.safetensors`); `to_hub` and `to_transformers`
-translate to and from a transformers `Dinov2Model`. Sources: arXiv 2304.07193 (DINOv2), 2401.10815 (RAD-DINO).
+The module's own keys are those of the dinov2 hub (`backbone_compatible.safetensors`); `vit_names` translates to and
+from those of transformers. Sources: arXiv 2304.07193 (DINOv2), 2309.16588 (registers), 2401.10815 (RAD-DINO).
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +16,6 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pipelines.contract import BadInput
 from pipelines.encoders.stream import norms_keep_type, to_stream
 
 
@@ -37,6 +34,8 @@ class VitDims:
     prototypes: int = 65536
     head_hidden: int = 2048
     head_bottleneck: int = 256
+    registers: int = 0
+    """Tokens without content that DINOv2 with registers adds; RAD-DINO has none."""
 
 
 RAD_DINO = VitDims(image=518, dim=768, depth=12, heads=12)
@@ -99,6 +98,9 @@ class Vit(VisionTransformer):
             block_fn=VitBlock,
         )
         self.mask_token = nn.Parameter(torch.zeros(1, dims.dim))
+        if dims.registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, dims.registers, dims.dim))
+        self.registers = dims.registers
         norms_keep_type(self.blocks)  # the last norm stays: features leave the tower in float32
 
     def forward(self, x_BCHW: Tensor, masks_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -126,7 +128,10 @@ class Vit(VisionTransformer):
             x_BND = torch.where(masks_BN[..., None], self.mask_token.to(x_BND.dtype), x_BND)
         positions_1ND = self.positions(H, W)
         cls_BND = to_stream(self.cls_token + positions_1ND[:, :1]).expand(B, -1, -1)
-        return torch.cat([cls_BND, to_stream(x_BND + positions_1ND[:, 1:])], 1)
+        rest = [to_stream(x_BND + positions_1ND[:, 1:])]
+        if self.registers:  # they have no position
+            rest.insert(0, to_stream(self.register_tokens).expand(B, -1, -1))
+        return torch.cat([cls_BND, *rest], 1)
 
     def _through_blocks(self, x_BND: Tensor, packed: tuple[tuple[int, int], ...] = ()) -> Tensor:
         for block in self.blocks:
@@ -138,15 +143,19 @@ class Vit(VisionTransformer):
 
     def _split(self, x_BND: Tensor, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         B, H, W = len(x_BND), *(side // self.patch_embed.patch_size[0] for side in x_BCHW.shape[2:])
-        return x_BND[:, 0], x_BND[:, 1:].reshape(B, H, W, -1)
+        return x_BND[:, 0], x_BND[:, 1 + self.registers :].reshape(B, H, W, -1)
 
     def positions(self, height: int, width: int) -> Tensor:
-        """Position embeddings [1, 1 + H * W, D], resampled as DINOv2 and transformers do: bicubic, no antialias."""
+        """Position embeddings [1, 1 + H * W, D], resampled as DINOv2 and transformers do: bicubic, and antialiased only
+        in models with registers."""
         grid = self.patch_embed.grid_size
         if (height, width) == tuple(grid):
             return self.pos_embed
         square = self.pos_embed[:, 1:].reshape(1, *grid, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(square.float(), size=(height, width), mode="bicubic", align_corners=False)
+        antialias = self.registers > 0
+        resized = F.interpolate(
+            square.float(), (height, width), mode="bicubic", align_corners=False, antialias=antialias
+        )
         flat = resized.permute(0, 2, 3, 1).reshape(1, height * width, -1).to(self.pos_embed.dtype)
         return torch.cat([self.pos_embed[:, :1], flat], 1)
 
@@ -190,111 +199,3 @@ class Prototypes(nn.Module):
     def weight(self) -> Tensor:
         """The prototypes [K, D]."""
         return self.weight_g * F.normalize(self.weight_v, dim=1)
-
-
-# ---- transformers' key names -------------------------------------------------------------------------------------
-
-_STEM = {
-    "cls_token": "embeddings.cls_token",
-    "mask_token": "embeddings.mask_token",
-    "pos_embed": "embeddings.position_embeddings",
-    "patch_embed.proj": "embeddings.patch_embeddings.projection",
-    "norm": "layernorm",
-}
-_BLOCK = {
-    "attn.proj": "attention.output.dense",
-    "ls1.gamma": "layer_scale1.lambda1",
-    "ls2.gamma": "layer_scale2.lambda1",
-}
-_QKV = ("query", "key", "value")
-
-
-def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Hub keys to those of the published `model.safetensors`; the fused qkv becomes query, key and value."""
-    out: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if match := re.fullmatch(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)", key):
-            for name, part in zip(_QKV, value.chunk(3), strict=True):
-                out[f"encoder.layer.{match[1]}.attention.attention.{name}.{match[2]}"] = part
-        else:
-            out[_to_transformers_name(key)] = value
-    return out
-
-
-def _to_transformers_name(key: str) -> str:
-    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", key):
-        return f"encoder.layer.{match[1]}.{_swap_prefix(match[2], _BLOCK)}"
-    return _swap_prefix(key, _STEM)
-
-
-def to_hub(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of a transformers `Dinov2Model` file to hub keys. Keys that are neither stay, for the strict loader."""
-    stem, block = {v: k for k, v in _STEM.items()}, {v: k for k, v in _BLOCK.items()}
-    out: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if match := re.fullmatch(r"encoder\.layer\.(\d+)\.attention\.attention\.query\.(weight|bias)", key):
-            names = [key.replace(".query.", f".{name}.") for name in _QKV]
-            if all(name in state and state[name].shape == value.shape for name in names):
-                out[f"blocks.{match[1]}.attn.qkv.{match[2]}"] = torch.cat([state[name] for name in names])
-        elif re.fullmatch(r"encoder\.layer\.\d+\.attention\.attention\.(key|value)\.(weight|bias)", key):
-            continue
-        elif match := re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", key):
-            out[f"blocks.{match[1]}.{_swap_prefix(match[2], block)}"] = value
-        else:
-            out[_swap_prefix(key, stem)] = value
-    return out
-
-
-def _swap_prefix(key: str, names: Mapping[str, str]) -> str:
-    for old, new in names.items():
-        if key == old or key.startswith(old + "."):
-            return new + key[len(old) :]
-    return key
-
-
-def transformers_config(dims: VitDims) -> dict[str, Any]:
-    """`config.json` of a transformers `Dinov2Model`."""
-    return {
-        "architectures": ["Dinov2Model"],
-        "model_type": "dinov2",
-        "hidden_size": dims.dim,
-        "num_hidden_layers": dims.depth,
-        "num_attention_heads": dims.heads,
-        "image_size": dims.image,
-        "patch_size": dims.patch,
-        "num_channels": 3,
-        "mlp_ratio": 4,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
-        "layerscale_value": 1.0,
-        "qkv_bias": True,
-        "drop_path_rate": 0.0,
-        "use_swiglu_ffn": False,
-        "torch_dtype": "float32",
-    }
-
-
-def dims_from_config(config: Mapping[str, Any], head: Mapping[str, Tensor] | None) -> VitDims:
-    """Size from `config.json` and, for the head, from its tensors; BadInput when it is no DINOv2 ViT."""
-    try:
-        if config["model_type"] != "dinov2" or config.get("use_swiglu_ffn", False):
-            raise BadInput("config.json is not that of a DINOv2 ViT with a plain MLP; RAD-DINO's is needed.")
-        sizes: dict[str, int] = {}
-        if head:
-            sizes = {
-                "prototypes": head["last_layer.weight_v"].shape[0],
-                "head_bottleneck": head["last_layer.weight_v"].shape[1],
-                "head_hidden": head["mlp.0.weight"].shape[0],
-            }
-        return VitDims(
-            image=int(config["image_size"]),
-            dim=int(config["hidden_size"]),
-            depth=int(config["num_hidden_layers"]),
-            heads=int(config["num_attention_heads"]),
-            patch=int(config["patch_size"]),
-            **sizes,
-        )
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise BadInput(
-            "config.json or dino_head.safetensors does not describe a RAD-DINO model; copy it again."
-        ) from None

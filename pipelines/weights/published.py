@@ -52,6 +52,19 @@ def find_rad_dino(source: Path) -> RadDinoFiles:
     )
 
 
+def find_dino(source: Path) -> tuple[Path, Path]:
+    """`model.safetensors` and `config.json` of a transformers folder; BadInput says what is missing."""
+    if not source.exists():
+        raise BadInput("The given path does not exist; give the folder of the DINOv2 or DINOv3 download.")
+    folder = source if source.is_dir() else source.parent
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if not weights.is_file():
+        _no_weights(folder, "model.safetensors of the transformers form of the model")
+    if not config.is_file():
+        raise BadInput("config.json is not beside model.safetensors; give the folder of the whole download.")
+    return weights, config
+
+
 def find_mi2(source: Path) -> Mi2Files:
     """Parts anywhere below the release folder, or of one weights file and what lies around it."""
     if not source.exists():

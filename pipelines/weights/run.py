@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from pipelines.contract import BadInput, RunFolder, read_json
-from pipelines.encoders import export, mi2, vit
+from pipelines.encoders import dinov3, export, mi2, vit, vit_names
+from pipelines.encoders.encoder import DINO_KINDS
 from pipelines.encoders.folder import ModelCard, new_model_folder, read_card
 from pipelines.encoders.strict import check_keys, load_strict, read_safetensors
 from pipelines.encoders.tokens import Tokenizer
-from pipelines.weights.published import find_mi2, find_rad_dino, read_clip_tokenizer
+from pipelines.weights.published import find_dino, find_mi2, find_rad_dino, read_clip_tokenizer
 from pipelines.weights.spec import Spec
 
 MODEL = "model"
@@ -26,16 +27,23 @@ SEEN = {
     "rad-dino": ("MIMIC-CXR", "CheXpert", "NIH ChestX-ray14", "PadChest", "BRAX"),
     "mi2": ("MIMIC-CXR", "NIH ChestX-ray14", "CheXpert", "IRMA 2009", "RSNA Bone Age", "MURA"),
 }
-NAMES = {"rad-dino": "RAD-DINO open weights", "mi2": "MedImageInsight open weights"}
+NAMES = {
+    "rad-dino": "RAD-DINO open weights",
+    "mi2": "MedImageInsight open weights",
+    "dinov2": "DINOv2 open weights",
+    "dinov3": "DINOv3 open weights",
+}
 
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     """See the module. BadInput names missing, surplus and misshapen keys."""
     folder = run.root / MODEL
-    card = ModelCard(name=NAMES[spec.family], encoder=spec.family, kind="open-weight", seen=SEEN[spec.family])
+    card = ModelCard(name=NAMES[spec.family], encoder=spec.family, kind="open-weight", seen=SEEN.get(spec.family, ()))
     head = import_rad_dino(spec.source, folder, card) if spec.family == "rad-dino" else None
     if spec.family == "mi2":
         import_mi2(spec.source, folder, card)
+    if spec.family in DINO_KINDS:
+        import_dino(spec.source, folder, card)
     if head is False:
         run.log("There is no dino_head.safetensors beside the weights; training will begin with a new head.", "warning")
     run.artifact(MODEL, folder)
@@ -48,13 +56,13 @@ def import_rad_dino(source: Path, folder: Path, card: ModelCard, size: vit.VitDi
     files = find_rad_dino(source)
     state, head_state = read_safetensors(files.weights), read_safetensors(files.head) if files.head else None
     if files.config is not None:
-        dims = vit.dims_from_config(read_json(files.config), head_state)
+        dims = vit_names.dims_from_config(read_json(files.config), head_state)
         if (dims.dim, dims.depth, dims.heads, dims.patch, dims.image) != (
             (size.dim, size.depth, size.heads, size.patch, size.image)
         ):
             raise BadInput("config.json is of another size than RAD-DINO (ViT-B/14 at 518 pixels); get RAD-DINO's.")
     tower = vit.Vit(size)
-    load_strict(tower, vit.to_hub(state) if files.transformers else state, "RAD-DINO")
+    load_strict(tower, vit_names.to_hub(state) if files.transformers else state, "RAD-DINO")
     _all_finite(state, files.weights)
     head = None
     if head_state is not None:
@@ -64,6 +72,25 @@ def import_rad_dino(source: Path, folder: Path, card: ModelCard, size: vit.VitDi
     with new_model_folder(folder, card, ()) as part:
         export.write_rad_dino(part, tower, size, head)
     return head is not None
+
+
+def import_dino(source: Path, folder: Path, card: ModelCard) -> None:
+    """Import a transformers folder of DINOv2, with or without registers, or of DINOv3, of any size it comes in."""
+    weights, config = find_dino(source)
+    state = read_safetensors(weights)
+    if card.encoder == "dinov2":
+        dims = vit_names.dims_from_config(read_json(config), None)
+        tower = vit.Vit(dims)
+        load_strict(tower, vit_names.to_hub(state), "DINOv2")
+    else:
+        tower = dinov3.Dinov3(dinov3.dims_from_config(read_json(config)))
+        load_strict(tower, dinov3.from_transformers(state), "DINOv3")
+    _all_finite(state, weights)
+    with new_model_folder(folder, card, ()) as part:
+        if card.encoder == "dinov2":
+            export.write_rad_dino(part, tower, dims, None)
+        else:
+            export.write_dinov3(part, tower)
 
 
 def import_mi2(source: Path, folder: Path, card: ModelCard, size: mi2.Mi2Dims = mi2.MI2) -> None:

@@ -10,4 +10,4 @@ from pipelines.contract import Spec as Base
 class Spec(Base):
     source: Annotated[Path, Ref("weights")]
     """Folder or file as published; on a server it must lie under a configured weights root."""
-    family: Literal["rad-dino", "mi2"]
+    family: Literal["rad-dino", "mi2", "dinov2", "dinov3"]

@@ -290,7 +290,7 @@ def evaluate(
 def weights_import(
     path: Annotated[Path, typer.Argument(help="Folder or file as published.")],
     out: Annotated[Path, typer.Argument(help="Folder for the model.")],
-    family: Annotated[str, typer.Option("--as", help="rad-dino or mi2.")],
+    family: Annotated[str, typer.Option("--as", help="rad-dino, mi2, dinov2 or dinov3.")],
     as_json: Json = False,
 ) -> None:
     """Verify open weights and bring them in as a model. Nothing is ever downloaded."""

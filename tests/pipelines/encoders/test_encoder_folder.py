@@ -117,6 +117,42 @@ def test_one_changed_byte_of_the_weights_is_found(rad_dino: Path, tmp_path: Path
         load_encoder(folder)
 
 
+@pytest.mark.parametrize("name", ["dino_head.safetensors", "config.json", "patients.parquet"])
+def test_any_other_changed_file_is_found_and_named(rad_dino: Path, tmp_path: Path, name: str) -> None:
+    folder = copy_of(rad_dino, tmp_path / "m")
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(BadInput, match=f"{name} in m.*checksum"):
+        load_encoder(folder)
+
+
+def test_the_card_for_people_tells_the_lineage(tmp_path: Path) -> None:
+    card = ModelCard(
+        name="A run",
+        encoder="rad-dino",
+        kind="run",
+        practice=True,
+        cohort="c0ffee",
+        policies=("p01",),
+        seen=("MIMIC-CXR",),
+        samples=30,
+        studies=20,
+        patients=10,
+        budget=640,
+        start="5a5a",
+        spec={"batch": 16, "micro_batch": None},
+        metrics={"loss": 1.5},
+    )
+    with new_model_folder(tmp_path / "m", card, ["P1"]) as part:
+        (part / "model.safetensors").write_bytes(b"weights")
+    text = (tmp_path / "m" / "README.md").read_text()
+    for said in ("# A run", "c0ffee", "p01", "MIMIC-CXR", "30, 20, 10", "640", "5a5a", "`batch`: 16", "`loss`: 1.5"):
+        assert said in text
+    assert "Practice data" in text and "micro_batch" not in text and "P1" not in text
+    assert set(read_card(tmp_path / "m").files) == {"patients.parquet"}
+
+
 def test_what_is_no_model_folder_is_refused_in_a_sentence(rad_dino: Path, mi2: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no card\.json"):
         load_encoder(tmp_path)

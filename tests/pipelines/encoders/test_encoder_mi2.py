@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
-from pipelines.contract import BadInput
-from pipelines.encoders import export, mi2
+from pipelines.contract import BadInput, Outcome, run_stage
+from pipelines.encoders import export, load_encoder, mi2
 from pipelines.encoders.strict import check_keys
+from pipelines.encoders.tokens import END, START
+from tests.pipelines.encoders import mi2_plain
 
 SMALL = dataclasses.replace(mi2.MI2_TINY, image=64, vocabulary=50, context=12)
 
@@ -85,23 +89,6 @@ def test_one_tensor_under_two_spellings_is_refused() -> None:
         mi2.from_published(published | {"text_projection": torch.zeros(1)}, small_towers().state_dict())
 
 
-def plain_text_tower(towers: mi2.Mi2, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The published text tower read plainly, with torch's own attention and layer norm."""
-    tower, x = towers.lang_encoder, None
-    x = F.embedding(ids, tower.token_embedding.weight) + tower.positional_embedding[: ids.shape[1]]
-    for block in tower.resblocks:
-        attention = torch.nn.MultiheadAttention(SMALL.text_dim, SMALL.text_heads, batch_first=True)
-        attention.load_state_dict(block.attn.state_dict())
-        h = F.layer_norm(x, (SMALL.text_dim,), block.ln_1.weight, block.ln_1.bias, 1e-12)
-        x = x + attention(h, h, h, key_padding_mask=~mask, need_weights=False)[0]
-        h = F.layer_norm(x, (SMALL.text_dim,), block.ln_2.weight, block.ln_2.bias, 1e-12)
-        h = F.linear(h, block.mlp["c_fc"].weight, block.mlp["c_fc"].bias)
-        x = x + F.linear(h * torch.sigmoid(1.702 * h), block.mlp["c_proj"].weight, block.mlp["c_proj"].bias)
-    x = F.layer_norm(x, (SMALL.text_dim,), tower.ln_final.weight, tower.ln_final.bias, 1e-12)
-    pooled = x[torch.arange(len(ids)), ids.argmax(1)]
-    return F.normalize(pooled @ towers.lang_projection, dim=-1)
-
-
 def test_the_text_tower_is_the_published_one() -> None:
     towers = small_towers()
     with torch.no_grad():
@@ -111,10 +98,66 @@ def test_the_text_tower_is_the_published_one() -> None:
     ids = torch.tensor([[48, 3, 5, 7, 49, 49, 49], [48, 9, 9, 2, 1, 30, 49]])
     mask = torch.tensor([[True] * 5 + [False] * 2, [True] * 7])
     with torch.no_grad():
-        torch.testing.assert_close(towers.embed_text(ids, mask), plain_text_tower(towers, ids, mask))
+        plain = mi2_plain.embed_text(mi2.to_published(towers.state_dict()), ids, mask, SMALL.text_heads)
+        torch.testing.assert_close(towers.embed_text(ids, mask), plain, atol=1e-5, rtol=1e-5)
         # Padding further changes nothing.
         more = F.pad(ids, (0, 4), value=49), F.pad(mask, (0, 4), value=False)
         torch.testing.assert_close(towers.embed_text(*more), towers.embed_text(ids, mask))
+
+
+def test_the_image_tower_is_the_published_one() -> None:
+    dims = dataclasses.replace(SMALL, window=3, depths=(1, 1, 2, 1))  # 3 divides no grid of a 64 pixel image
+    towers = export.untrained_mi2(0, dims).eval()
+    with torch.no_grad():
+        for parameter in towers.image_encoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        state, x = mi2.to_published(towers.state_dict()), torch.randn(2, 3, 64, 64)
+        pooled, patches = towers.image_features(x)
+        expected = mi2_plain.image_features(state, x, dims.window)
+        torch.testing.assert_close(pooled, expected[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(patches, expected[1], atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(towers.embed_image(x), mi2_plain.embed_image(state, x, 3), atol=1e-5, rtol=1e-5)
+
+
+def published_weights(table: Path) -> dict[str, torch.Tensor]:
+    """Random weights under the published keys, of a size that lets activations neither vanish nor grow."""
+    draw = torch.Generator().manual_seed(0)
+    state = {}
+    with table.open() as f:
+        for row in csv.DictReader(f, delimiter="\t"):
+            shape = [] if row["shape"] == "scalar" else [int(n) for n in row["shape"].split("x")]
+            centre = 1.0 if len(shape) == 1 and row["key"].endswith("weight") else 0.0  # the norms
+            state[row["key"]] = torch.randn(shape, generator=draw).mul_(0.02).add_(centre)
+    return state
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_full_width_comes_in_and_computes_what_is_published(shared: Path, tmp_path: Path) -> None:
+    """A file in the published layout, through the stage that imports it, against the plain reading of the same file."""
+    weights = tmp_path / "release" / "vision_model" / "medimageinsigt-v1.0.0.pt"
+    tokenizer = tmp_path / "release" / "language_model" / "clip_tokenizer_4.16.2"
+    for folder in (weights.parent, tokenizer):
+        folder.mkdir(parents=True)
+    (tokenizer / "vocab.json").write_text(json.dumps({"a</w>": 0, START: 49406, END: 49407}))
+    (tokenizer / "merges.txt").write_text("#version: 0.2\n")
+    state = published_weights(shared / "standards" / "mi2_state_dict.tsv")
+    save_file(state, weights)
+    assert run_stage("import", {"source": str(weights), "family": "mi2"}, tmp_path / "run") is Outcome.DONE
+    copied = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert copied.keys() == state.keys() and all(torch.equal(copied[k], state[k]) for k in state)
+    del copied
+    encoder = load_encoder(tmp_path / "run" / "model")
+    assert sum(p.numel() for p in encoder.parameters()) == 615_996_417
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 3, 480, 480, generator=draw)
+    ids = torch.randint(0, 49_406, (2, 77), generator=draw)
+    ids[:, 0], ids[0, 20:], ids[1, -1] = 49_406, 49_407, 49_407
+    mask = torch.arange(77) <= torch.tensor([[20], [76]])
+    with torch.no_grad():
+        image, text = encoder.embed_images(x), encoder.towers.embed_text(ids, mask)
+        torch.testing.assert_close(image, mi2_plain.embed_image(state, x, 12), atol=1e-5, rtol=0)
+        torch.testing.assert_close(text, mi2_plain.embed_text(state, ids, mask, 16), atol=1e-5, rtol=0)
 
 
 def test_the_image_tower_is_florence2s(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
 from pipelines.contract import BadInput
-from pipelines.encoders import export, vit
+from pipelines.encoders import export, vit, vit_names
 from pipelines.encoders.encoder import load_rad_dino
+from pipelines.encoders.folder import HUB
 from pipelines.encoders.strict import load_strict
 
 DIMS = vit.VitDims(image=56, dim=48, depth=2, heads=3, prototypes=32, head_hidden=24, head_bottleneck=8)
@@ -47,8 +49,30 @@ def test_transformers_opens_an_exported_folder_and_computes_the_same(tmp_path: P
         torch.testing.assert_close(patches.flatten(1, 2), expected[:, 1:], atol=1e-5, rtol=1e-5)
 
 
+def test_timm_opens_an_exported_folder_and_computes_the_same(tmp_path: Path) -> None:
+    """By timm's own reader and key filter, as it reads DINOv2's released file."""
+    tower = random_tower()
+    export.write_rad_dino(tmp_path, tower, DIMS, None)
+    other = timm.create_model(
+        "vit_base_patch14_dinov2",
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(tmp_path / HUB), "hf_hub_id": None},
+        num_classes=0,
+        img_size=DIMS.image,
+        embed_dim=DIMS.dim,
+        depth=DIMS.depth,
+        num_heads=DIMS.heads,
+    ).eval()
+    x = torch.randn(2, 3, 56, 56)
+    with torch.no_grad():
+        cls, patches = tower(x)
+        expected = other.forward_features(x)
+    torch.testing.assert_close(cls, expected[:, 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(patches.flatten(1, 2), expected[:, 1:], atol=1e-5, rtol=1e-5)
+
+
 def test_a_folder_saved_by_transformers_opens_here(tmp_path: Path, transformers) -> None:
-    config = transformers.Dinov2Config(**vit.transformers_config(DIMS))
+    config = transformers.Dinov2Config(**vit_names.transformers_config(DIMS))
     other = transformers.Dinov2Model(config).eval()
     with torch.no_grad():
         for parameter in other.parameters():
@@ -59,12 +83,12 @@ def test_a_folder_saved_by_transformers_opens_here(tmp_path: Path, transformers)
     x = torch.randn(2, 3, 56, 56)
     with torch.no_grad():
         torch.testing.assert_close(tower.eval()(x)[0], other(x).pooler_output, atol=1e-5, rtol=1e-5)
-    assert set(load_file(tmp_path / "model.safetensors")) == set(vit.to_transformers(tower.state_dict()))
+    assert set(load_file(tmp_path / "model.safetensors")) == set(vit_names.to_transformers(tower.state_dict()))
 
 
 def test_key_maps_round_trip_bit_equal() -> None:
     state = random_tower().state_dict()
-    back = vit.to_hub(vit.to_transformers(state))
+    back = vit_names.to_hub(vit_names.to_transformers(state))
     assert set(back) == set(state)
     assert all(torch.equal(back[k], state[k]) for k in state)
 
@@ -114,10 +138,10 @@ def test_missing_surplus_and_misshapen_keys_are_named() -> None:
 
 
 def test_a_lost_key_projection_is_not_passed_over() -> None:
-    state = vit.to_transformers(vit.Vit(DIMS).state_dict())
+    state = vit_names.to_transformers(vit.Vit(DIMS).state_dict())
     state.pop("encoder.layer.1.attention.attention.key.weight")
     with pytest.raises(BadInput, match=r"1 missing \(blocks\.1\.attn\.qkv\.weight"):
-        load_strict(vit.Vit(DIMS), vit.to_hub(state), "this tower")
+        load_strict(vit.Vit(DIMS), vit_names.to_hub(state), "this tower")
 
 
 def test_the_untrained_start_depends_on_its_seed_alone() -> None:

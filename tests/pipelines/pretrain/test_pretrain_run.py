@@ -177,6 +177,9 @@ def test_a_start_without_a_head_gets_one(finished: dict[str, Path], cohort: Path
     start = tmp_path / "start"
     shutil.copytree(finished["rad-dino-tiny"] / "model", start)
     (start / "dino_head.safetensors").unlink()
+    card = json.loads((start / "card.json").read_text())
+    del card["files"]["dino_head.safetensors"]
+    (start / "card.json").write_text(json.dumps(card))
     assert pretrain(tmp_path / "run", spec(cohort, "rad-dino-tiny", budget=8, start=str(start))) is Outcome.DONE
     assert "no DINO head" in (tmp_path / "run" / "events.jsonl").read_text()
     assert (tmp_path / "run" / "model" / "dino_head.safetensors").exists()
