@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -207,3 +208,90 @@ def environment_of(pid: int) -> set[str]:
         return {v.split(b"=")[0].decode() for v in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
     except OSError:
         return set()
+
+
+def two_nodes(values: dict[str, Any], out: Path) -> list[subprocess.Popen]:
+    """Two launchers, as on two machines, that find each other by rendezvous; a rank on each."""
+    path = out.parent / f"{out.name}.json"
+    path.write_text(json.dumps(values))
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", f"--rdzv-id={out.name}"]
+    launcher = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *meeting]
+    command = [sys.executable, *launcher, "-m", "pipelines", "pretrain", str(path), str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return [subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **silent) for _ in range(2)]
+
+
+@pytest.mark.slow
+def test_two_nodes_find_each_other_and_train_as_two_processes_of_one(cohort: Path, tmp_path: Path) -> None:
+    values = spec(cohort, "mi2-tiny", budget=40)
+    assert launch(values, tmp_path / "one", 2).wait(240) == 0
+    # The node with rank 0 is lost on the way; the other does not go on alone, and both are started again.
+    nodes = two_nodes(values, tmp_path / "two")
+    wait_for_step(nodes[0], tmp_path / "two", 3)
+    families = [descendants(node.pid) for node in nodes]
+    (first,) = [n for n, family in enumerate(families) if any(rank_of(p) == "0" for p in family)]
+    for pid in [nodes[first].pid, *families[first]]:
+        os.kill(pid, signal.SIGKILL)
+    assert nodes[1 - first].wait(120) != 0
+    assert not [p for family in families for p in family if alive(p)]
+    assert not (tmp_path / "two" / "result.json").exists()
+    assert [node.wait(240) for node in two_nodes(values, tmp_path / "two")] == [0, 0]
+    for name in ("model/model.safetensors", "result.json"):
+        assert sha256_file(tmp_path / "two" / name) == sha256_file(tmp_path / "one" / name)
+
+
+KILLS = 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("encoder", ["rad-dino-tiny", "mi2-tiny"])
+def test_twenty_kills_at_random_steps_change_no_byte(cohort: Path, tmp_path: Path, encoder: str) -> None:
+    """Also while a checkpoint, a milestone or a picture is being written."""
+    values = spec(cohort, encoder, budget=1200, checkpoint_every=2, milestones=[0.1, 0.2, 0.3], insight_every=5)
+    assert launch(values, tmp_path / "undisturbed").wait(300) == 0
+    out, dice = tmp_path / "killed", random.Random(encoder)
+    killed_at = []
+    for _ in range(KILLS):
+        before = last_step(out)
+        process = launch(values, out)
+        wait_for_events(process, out, before + dice.randint(1, 3))
+        time.sleep(dice.random() * 0.1)
+        assert process.poll() is None, "it was killed too late to prove anything"
+        process.kill()
+        process.wait(30)
+        killed_at.append(last_step(out))
+    assert launch(values, out).wait(300) == 0
+    assert len(set(killed_at)) > KILLS // 2
+    for name in ("model/model.safetensors", "result.json", "model/card.json", "model/patients.parquet"):
+        assert sha256_file(out / name) == sha256_file(tmp_path / "undisturbed" / name)
+    kept = [p.relative_to(out) for p in sorted((out / "milestones").rglob("*")) if p.is_file()]
+    assert len(kept) > 4
+    for name in kept:
+        assert sha256_file(out / name) == sha256_file(tmp_path / "undisturbed" / name)
+
+
+def last_step(out: Path) -> int:
+    """The last step that a run's progress speaks of."""
+    try:
+        lines = (out / "events.jsonl").read_bytes().split(b"\n")
+    except OSError:
+        return 0
+    done = [json.loads(line)["done"] for line in lines if b'"kind": "progress"' in line and line.endswith(b"}")]
+    return done[-1] // 4 if done else 0
+
+
+def wait_for_events(process: subprocess.Popen, out: Path, step: int) -> None:
+    end = time.monotonic() + 120
+    while last_step(out) < step:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+
+
+def rank_of(pid: int) -> str | None:
+    try:
+        pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return next((pair[5:].decode() for pair in pairs if pair.startswith(b"RANK=")), None)
