@@ -38,6 +38,11 @@ SOURCES, CROSSWALK, REVIEW = "sources", "crosswalk", "review"
 _ID, _ID_BYTES = "folder.id", 16
 
 
+def sealed_item(root: Path, number: int) -> Path:
+    """Where what an item of the review was before lies sealed."""
+    return root / "vault" / REVIEW / f"{number:04d}.vault"
+
+
 @dataclass
 class Crosswalk:
     """Pseudonym -> original, for authorised re-identification. Values are PHI: never logged."""

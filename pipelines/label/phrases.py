@@ -6,7 +6,6 @@ most GAP words within the sentence that holds no negation. Case does not matter.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tomllib
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.contract import BadInput
+from pipelines.label.sitefile import digest_of, read_toml
 from pipelines.label.values import POSITIONS
 
 DATA = Path(__file__).parent / "data"
@@ -51,9 +51,8 @@ def load_phrases(site: Path | None = None) -> Phrases:
     The site's file has the same tables (`findings`, `lines`, `cues`); its phrases are added, and a label of its own
     becomes one more finding. BadInput names what is wrong in it.
     """
-    values = _own() if site is None else _merged(_own(), _read(site), site.name)
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-    return Phrases(values["findings"], values["lines"], values["cues"], str(values["version"]), digest)
+    values = _own() if site is None else _merged(_own(), read_toml(site, "phrase file"), site.name)
+    return Phrases(values["findings"], values["lines"], values["cues"], str(values["version"]), digest_of(values))
 
 
 @cache
@@ -67,15 +66,6 @@ def _own_text() -> str:
 def _own() -> dict[str, Any]:
     values: dict[str, Any] = json.loads(_own_text())
     return values
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise BadInput(f"The phrase file {path.name} cannot be read; check the path.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"The phrase file {path.name} is not valid TOML ({error}).") from None
 
 
 def _merged(own: dict[str, Any], site: dict[str, Any], name: str) -> dict[str, Any]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +12,7 @@ from pipelines import tables
 from pipelines.contract import BadInput
 from pipelines.label.answers import Answers, Refused
 from pipelines.label.phrases import DATA
+from pipelines.label.sitefile import digest_of, read_toml
 
 TABLES = ("findings", "lines")
 Message = dict[str, str]
@@ -82,7 +80,7 @@ def load_prompt(site: Path | None = None) -> Prompt:
     """The prompt of this version, or with what the site's own TOML file adds and replaces. BadInput names a mistake."""
     values = tomllib.loads((DATA / "prompt.toml").read_text(encoding="utf-8"))
     if site is not None:
-        own = _read(site)
+        own = read_toml(site, "prompt")
         for name in TABLES:
             if isinstance(own.get(name), dict):
                 own[name] = values[name] | own[name]
@@ -93,8 +91,7 @@ def load_prompt(site: Path | None = None) -> Prompt:
         wrong = "; ".join(f"'{'.'.join(map(str, e['loc']))}': {e['msg'].lower()}" for e in error.errors())
         raise BadInput(f"The prompt {_name(site)} is not valid: {wrong}.") from None
     _require_use(content, _name(site))
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-    return Prompt(content, digest)
+    return Prompt(content, digest_of(values))
 
 
 def _require_use(content: Content, name: str) -> None:
@@ -110,15 +107,6 @@ def _require_use(content: Content, name: str) -> None:
             Answers(content.findings, content.lines).read(example.answer)
         except Refused as refused:
             raise BadInput(f"The answer of example {number} of the prompt {name} is not one: {refused}") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise BadInput(f"The prompt {path.name} cannot be read; check the path.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"The prompt {path.name} is not valid TOML ({error}).") from None
 
 
 def _name(site: Path | None) -> str:

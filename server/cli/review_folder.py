@@ -15,7 +15,7 @@ from pipelines.contract import BadInput
 from pipelines.deidentify.review.marks import reading
 from pipelines.deidentify.review.sampling import FACTORS
 from pipelines.deidentify.review.verdicts import LEAKS, Review, kind_of_item
-from pipelines.deidentify.vault import REVIEW, unseal
+from pipelines.deidentify.vault import sealed_item, unseal
 
 COLUMNS = ("number", "verdict", "leak", "comment")
 
@@ -30,7 +30,7 @@ def write_folder(out: Path, review: Review, folder: Path, vault_key: bytes, note
     if folder.resolve().is_relative_to(out.resolve()):
         raise BadInput("Before-data would lie in the clear beside the de-identified data; give a folder elsewhere.")
     left = [i for i in review.pack["items"] if i["number"] not in review.withdrawn]
-    sealed = [out / "vault" / REVIEW / f"{item['number']:04d}.vault" for item in left]
+    sealed = [sealed_item(out, item["number"]) for item in left]
     if sealed:
         unseal(sealed[0], vault_key)  # another key is told before anything is noted or made
     note()

@@ -30,7 +30,7 @@ from pipelines.deidentify.review.verdicts import (
     summary,
 )
 from pipelines.deidentify.review.withdraw import withdraw
-from pipelines.deidentify.vault import REVIEW, unseal
+from pipelines.deidentify.vault import sealed_item, unseal
 from pipelines.keys import load_vault_key
 from server.access import Caller, Permission
 from server.audit import Action, head, record
@@ -72,7 +72,7 @@ def look(database: Database, caller: Caller, settings: Settings, export: Export,
     with database.session() as session:
         record(session, caller, Action.REVIEW_LOOK, f"export:{export.id}", **numbered(item))
     head.advance(database, settings)
-    sealed = unseal(folder / "vault" / REVIEW / f"{number:04d}.vault", load_vault_key(settings.vault_key))
+    sealed = unseal(sealed_item(folder, number), load_vault_key(settings.vault_key))
     return Look(item, sealed.get("lines", []), sealed.get("frames", {}), sealed.get("text"))
 
 

@@ -25,7 +25,7 @@ from pipelines.deidentify.review.compare import compare
 from pipelines.deidentify.review.pictures import Pictures, Unseen, pictures
 from pipelines.deidentify.review.reports import review_reports, units, written_reports
 from pipelines.deidentify.review.sampling import Chosen, Plan, choose, plan
-from pipelines.deidentify.vault import REVIEW, SOURCES, seal, unseal
+from pipelines.deidentify.vault import SOURCES, seal, sealed_item, unseal
 from pipelines.parallel import Pool, Progress, Watch
 from pipelines.scan.dicom import configure_pydicom, read_object
 from pipelines.scan.inventory import part_name
@@ -95,7 +95,7 @@ def review_item(unit: Unit, watch: Watch) -> dict[str, Any]:
     configure_pydicom()
     entry: dict[str, Any] = {}
     for chosen, fate in watch.over([unit.chosen], lambda c: str(c.number)):
-        sealed = unit.job.root / "vault" / REVIEW / f"{chosen.number:04d}.vault"
+        sealed = sealed_item(unit.job.root, chosen.number)
         entry = unseal(sealed, unit.job.vault_key)["entry"] if sealed.exists() else _make(unit, sealed, bool(fate))
     return entry
 
@@ -137,14 +137,8 @@ def _seen(before: Path, after: Path) -> Pictures | None:
 def _entry(chosen: Chosen, lines: list[dict[str, Any]], seen: Pictures | None) -> dict[str, Any]:
     """What pack.json says of an instance: pseudonyms, codes and counts only."""
     row = chosen.row
-    return {
-        "what": "instance",
-        "number": chosen.number,
-        "drawn": chosen.drawn,
-        "score": chosen.score,
-        "factors": row["risk"],
+    return chosen.told("instance") | {
         "instance": row["instance"],
-        "patient": row["patient"],
         "output": row["output"],
         "sop_class": row["sop_class"],
         "actions": dict(sorted(Counter(line["action"] for line in lines if line["action"]).items())),

@@ -18,7 +18,7 @@ from pipelines.deidentify.intake import rows_of_part
 from pipelines.deidentify.review.marks import Mark
 from pipelines.deidentify.review.sampling import Chosen
 from pipelines.deidentify.texts import piece, scrubbed
-from pipelines.deidentify.vault import REVIEW, seal, unseal
+from pipelines.deidentify.vault import seal, sealed_item, unseal
 from pipelines.parallel import Watch
 from pipelines.tables import REPORTS
 
@@ -58,7 +58,7 @@ def review_reports(unit: ReportUnit, watch: Watch) -> list[dict[str, Any]]:
     """
     job, entries, left = unit.job, [], {}
     for chosen in unit.chosen:
-        sealed = _sealed(job, chosen)
+        sealed = sealed_item(job.root, chosen.number)
         if sealed.exists():
             entries.append(unseal(sealed, job.vault_key)["entry"])
         else:
@@ -71,12 +71,16 @@ def review_reports(unit: ReportUnit, watch: Watch) -> list[dict[str, Any]]:
         chosen = left[report.accession]
         entry = _entry(chosen, result)
         text = {"place": report.place, "before": report.text, "after": after[report.accession]}
-        seal(_sealed(job, chosen), {"entry": entry, "text": text | {"marks": _marks(result)}}, job.vault_key)
+        seal(
+            sealed_item(job.root, chosen.number),
+            {"entry": entry, "text": text | {"marks": _marks(result)}},
+            job.vault_key,
+        )
         entries.append(entry)
         del left[report.accession]
     for chosen in left.values():  # it made a process die or took too long, this time: the officer is told
         entries.append(entry := _entry(chosen, None))
-        seal(_sealed(job, chosen), {"entry": entry, "text": None}, job.vault_key)
+        seal(sealed_item(job.root, chosen.number), {"entry": entry, "text": None}, job.vault_key)
     return entries
 
 
@@ -99,20 +103,10 @@ def _entry(chosen: Chosen, result: Scrubbed | None) -> dict[str, Any]:
     """What pack.json says of a report: pseudonyms, codes and counts only."""
     spans = result.spans if result else ()
     row = chosen.row
-    return {
-        "what": "report",
-        "number": chosen.number,
-        "drawn": chosen.drawn,
-        "score": chosen.score,
-        "factors": row["risk"],
+    return chosen.told("report") | {
         "accession": row["accession"],
-        "patient": row["patient"],
         "source_id": row["source_id"],
         "language": result.language if result else "",
         "finds": dict(sorted(Counter(span.recogniser for span in spans).items())),
         "words": row["words"],
     }
-
-
-def _sealed(job: Job, chosen: Chosen) -> Path:
-    return job.root / "vault" / REVIEW / f"{chosen.number:04d}.vault"

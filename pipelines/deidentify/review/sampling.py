@@ -60,6 +60,11 @@ class Chosen:
     score: int
     row: dict[str, Any]
 
+    def told(self, what: str) -> dict[str, Any]:
+        """What pack.json says of any item: its kind, why it was chosen, and whose it is, by pseudonym."""
+        chosen = {"what": what, "number": self.number, "drawn": self.drawn, "score": self.score}
+        return chosen | {"factors": self.row["risk"], "patient": self.row["patient"]}
+
 
 def plan(of: int, random: int = 0) -> Plan:
     """The plan for `of` instances or reports; `random` above 0 overrides the size of the random sample.
