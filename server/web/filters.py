@@ -31,6 +31,32 @@ STATES: dict[str, tuple[str, str]] = {
 }
 
 
+# Recogniser of reports -> by what it knows (pipelines.deidentify.reports).
+RECOGNISERS: dict[str, str] = {
+    "known": "a value of the header or message",
+    "misspelt": "a name of the header, misspelt",
+    "dates": "the spelling of a date",
+    "cue": "the words around a name",
+    "forms": "its form: a number, an address, a phone",
+    "house": "the site's own list",
+    "spacy": "the language model that comes along",
+    "transformers": "the site's own de-identifier",
+    "presidio": "presidio's own recognisers",
+    "general": "patterns of letters and notes",
+    "country": "the list of countries",
+}
+
+
+def recogniser(name: str) -> str:
+    """By what a recogniser knows what it takes out; empty for one of a later version."""
+    return RECOGNISERS.get(name, "")
+
+
+def kind(name: str) -> str:
+    """The kind of a span in a sentence."""
+    return name if name in ("ID", "URL") else name.lower()
+
+
 def word(state: str) -> str:
     """The word for a state."""
     return STATES.get(state, (state, ""))[0]
@@ -117,5 +143,5 @@ def install(environment: Environment) -> None:
     """Register the filters under the names the templates use."""
     environment.filters.update(
         word=word, tone=tone, n=number, decimals=decimals, when=when, took=took, share=share, says=says, facts=facts,
-        quarantined=quarantined, percent=percent, clock=lambda t: f"{t:%H:%M:%S}",
+        quarantined=quarantined, percent=percent, recogniser=recogniser, kind=kind, clock=lambda t: f"{t:%H:%M:%S}",
     )  # fmt: skip

@@ -24,6 +24,7 @@ RAIL = (
     ("Home", "/", Permission.SIGNED_IN),
     ("Exports", "/exports", Permission.EXPORT_READ),
     ("Review", "/review", Permission.EXPORT_READ),
+    ("Labels", "/labels", Permission.LABEL_READ),
     ("Cohorts", "/cohorts", Permission.COHORT_READ),
     ("Runs", "/runs", Permission.RUN_READ),
     ("Models", "/models", Permission.MODEL_READ),

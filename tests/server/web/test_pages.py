@@ -193,3 +193,11 @@ def test_labelling_is_offered_to_who_may(browse):
     assert "/labels/new" not in browse("privacy_officer").get(path).text
     refused = browse("researcher").post("/labels", data={"name": "x", "deid": "e00000000003", "sources": ["model"]})
     assert refused.status_code == 422 and 'value="model" checked' in refused.text
+
+
+def test_every_recogniser_is_explained_on_the_pages():
+    from pipelines.deidentify.reports import engines, general
+    from server.web.filters import RECOGNISERS
+
+    named = {"known", "misspelt", "dates", "cue", "forms", "house", "presidio", *general._SOURCES}
+    assert named | {engines.SpacyEngine.name, engines.TransformersEngine.name} == RECOGNISERS.keys()
