@@ -27,6 +27,7 @@ STROKE = 9  # a stroke is thinner than this; thicker print is found on the small
 INK = ((24, 0.10), (48, 0.03))
 SHARP = (24, 0.02)  # levels across two pixels, and the share of a cell that is so sharp to the side, and up or down
 GAPS = (16, 0.03)  # levels, and the share of a cell, of lines brighter, and of lines darker, than what is beside them
+DENSE = 2
 GRAIN, GAIN = 3, 5  # levels that grain is made to have where faint strokes are looked for; and so much at most
 WHITE = 255
 STRIP = 8  # rows of cells
@@ -98,22 +99,25 @@ def cells_of(shape: tuple[int, ...], regions: Sequence[Region] = ()) -> Cells:
     return cells
 
 
-def stroke_cells(picture: Picture, known: Sequence[Region] = (), within: Cells | None = None) -> Cells:
+def stroke_cells(
+    picture: Picture, known: Sequence[Region] = (), within: Cells | None = None, *, dense: bool = False
+) -> Cells:
     """1 for each cell of a picture (rows, columns) with strokes in it.
 
-    Strokes in `known` regions do not count, nor do cells that are not `within`.
+    Strokes in `known` regions do not count, nor do cells that are not `within`. `dense`: no tiny print is looked for,
+    and what is larger has DENSE times as many sharp pixels and gaps.
     """
-    active = cells_of(picture.shape)
+    active, factor = cells_of(picture.shape), DENSE if dense else 1
     for top in range(0, active.shape[0], STRIP):  # a strip and what is made of it fit a processor's cache
         strip = Region(0, top, active.shape[1], min(STRIP, active.shape[0] - top))
         if within is not None and not strip.crop(within).any():
             continue
-        sharp = _sharp_cells(cut(picture, strip.scaled(CELL)))
+        sharp = _sharp_cells(cut(picture, strip.scaled(CELL)), factor)
         if within is not None:
             sharp &= strip.crop(within)
         for part in chain(*divided(sharp)):
             place = Region(part.left, part.top + top, part.width, part.height)
-            place.crop(active)[...] |= _stroke_cells(picture, place.scaled(CELL), known)
+            place.crop(active)[...] |= _stroke_cells(picture, place.scaled(CELL), known, factor)
         strip.crop(active)[...] &= sharp
     # Frames, rulers and edges of plates run straight on; no stroke of print does.
     for area in components(active):
@@ -148,18 +152,21 @@ def stroke_pixels(picture: Picture, part: Region) -> Picture:
     return _marked(cv2.max(*_strokes(picture, part, ())))[0]
 
 
-def _sharp_cells(picture: Picture) -> Cells:
+def _sharp_cells(picture: Picture, factor: int) -> Cells:
     """1 for each cell in which enough pixels are sharp to the side, and enough of them up or down."""
     aside, along = np.zeros_like(picture), np.zeros_like(picture)
     cv2.absdiff(picture[:, 2:], picture[:, :-2], dst=aside[:, 1:-1])
     cv2.absdiff(picture[2:], picture[:-2], dst=along[1:-1])
-    return _covered(aside, *SHARP) & _covered(along, *SHARP)
+    levels, share = SHARP
+    return _covered(aside, levels, factor * share) & _covered(along, levels, factor * share)
 
 
-def _stroke_cells(picture: Picture, part: Region, known: Sequence[Region]) -> Cells:
+def _stroke_cells(picture: Picture, part: Region, known: Sequence[Region], factor: int) -> Cells:
     """1 for each cell of a part in which strokes, and the gaps between them, cover their shares."""
     bright, dark = _strokes(picture, part, known)
-    return _inked(_marked(cv2.max(bright, dark))) & _covered(bright, *GAPS) & _covered(dark, *GAPS)
+    levels, share = GAPS
+    gaps = _covered(bright, levels, factor * share) & _covered(dark, levels, factor * share)
+    return _inked(_marked(cv2.max(bright, dark))) & gaps
 
 
 def _strokes(picture: Picture, part: Region, known: Sequence[Region]) -> list[Picture]:

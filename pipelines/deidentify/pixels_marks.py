@@ -6,6 +6,7 @@ letter with the radiographer's initials), unless the header says that these lett
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -20,6 +21,7 @@ from pipelines.deidentify.pixels_words import MARKERS, is_marks, may_become_mark
 LEGIBLE = 0.5  # mean confidence of a reading that means something; print is read at 0.95 and above
 MARK_LETTERS = 3
 STACK = 4  # letters of a lead mark set upright
+TURNED_LETTERS, TURNED_SURE = 6, 0.7  # so many letters, read so surely on a line turned, are of no lead mark
 SURE = 0.9
 HUGE = 0.25  # of the shorter side: no print is so tall
 TALL = 0.12  # what is taller must be read with certainty
@@ -29,9 +31,11 @@ LINE, TURNED_LINE = 3.0, 2.5  # length by height from which on a small unread re
 LINE_SCORE = 0.8
 LETTER, SQUARE = 0.35, 1.6  # width by height of the narrowest letters, and of the broadest mark set askew
 MADE_OF, WITHIN = 0.3, 0.9  # of a region, by marks that were read one by one, and of each of them
+SAME, UNSURE_SAME = 0.5, 0.75  # intersection over union of regions of which one reading, sure or unsure, is enough
 HELD, ALIKE = 0.2, (0.75, 0.85)  # of a region, by one mark, and of the letters of its unsure and sure readings
 SHORT = 1.2  # height by width of a region that may be a line turned
 MARGIN = 10  # of the height of a line, around it: read without, letters are cut
+JOINED = re.compile(r"\d[-/:]\d")
 HEAD = 3  # heights of a line that are read first: about five letters
 
 
@@ -42,6 +46,8 @@ class _Seen:
     """text | mark (read, too short to identify) | unread (small, and no letter was read) | stays (marks in full)"""
     sure: bool
     words: tuple[str, ...]
+    has_date: bool
+    """Whether numbers are joined as in dates, times and telephone numbers, and never on scales."""
 
     @property
     def letters(self) -> str:
@@ -64,7 +70,7 @@ class Judge:
 
         def is_settled(region: Region) -> bool:
             """Read a new region; whether it is print, or a mark, without doubt."""
-            if not any(_same(region, s.region) for s in seen):
+            if not any(_overlap(region, s.region) > (SAME if s.sure else UNSURE_SAME) for s in seen):
                 seen.append(self._look(picture, region))
             return any(s.sure and s.verdict != "unread" for s in seen if s.region == region)
 
@@ -91,7 +97,8 @@ class Judge:
         if max(crop.shape) > 1.2 * HEAD * min(crop.shape):
             # Reading a whole line takes long, and its first letters mostly tell that they are no mark's.
             head = self._read(picture, region, [way[:, : HEAD * way.shape[0]] for way in ways])
-            if head.verdict == "text" and head.sure and not may_become_marks(head.words, self.markers):
+            fits_marks = may_become_marks(head.words, self.markers) and not head.has_date
+            if head.verdict == "text" and head.sure and not fits_marks:
                 return head
         seen = self._read(picture, region, ways)
         if seen.verdict == "unread" and SHORT * region.width < region.height < SMALL * min(picture.shape):
@@ -105,11 +112,12 @@ class Judge:
         """The verdict on a region by the better of its `ways` round."""
         reading, confidence = max((read_text(way) for way in ways), key=lambda r: r[1])
         words = words_of(reading)
-        if len(ways) > 1 and (confidence < SURE or len("".join(words)) <= STACK):
+        letters = len("".join(words))
+        if len(ways) > 1 and (letters <= STACK or confidence < (SURE if letters < TURNED_LETTERS else TURNED_SURE)):
             # Lead letters one below the other, which read as a line when turned.
             words = [w for w in words if w in self.names]
         verdict = self._verdict(min(picture.shape), region, words, confidence)
-        return _Seen(region, verdict, confidence >= SURE, tuple(words))
+        return _Seen(region, verdict, confidence >= SURE, tuple(words), bool(JOINED.search(reading)))
 
     def _verdict(self, side: int, region: Region, words: list[str], confidence: float) -> str:
         """What words, read with a confidence in a region of a picture with a shorter `side`, make of it."""
@@ -161,10 +169,10 @@ def _is_of(seen: _Seen, mark: _Seen) -> bool:
     return alike >= ALIKE[seen.sure] or (seen.sure and seen.letters in mark.letters)
 
 
-def _same(a: Region, b: Region) -> bool:
-    """Intersection over union above one half."""
+def _overlap(a: Region, b: Region) -> float:
+    """Intersection over union."""
     common = a.common(b).area
-    return 2 * common > a.area + b.area - common
+    return common / (a.area + b.area - common)
 
 
 def _adjoins(mark: Region, text: Region) -> bool:

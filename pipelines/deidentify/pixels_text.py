@@ -66,8 +66,9 @@ def find_text(
     for level in reversed(range(len(pyramid))):
         scale = 1 << level
         near = [_beside(r, pyramid[0].shape).scaled(1 / scale) for r in blanked]
-        closest = [n for n, r in zip(near, blanked, strict=True) if level == min(_level_of(r), len(pyramid) - 1)]
-        for small in _find_on_level(pyramid[level], near, closest, [r.scaled(1 / scale) for r in known]):
+        closest = [n for n, r in zip(near, blanked, strict=True) if level <= _level_of(r)]
+        here = [r.scaled(1 / scale) for r in known]
+        for small in _find_on_level(pyramid[level], near, closest, here, coarse=level > 1):
             line = fitted(small, pyramid[level]) if level else small
             region = line.scaled(scale).grown(0, 0, pyramid[0].shape).within(corner)
             if min(small.width, small.height) < WELL * level:
@@ -122,23 +123,28 @@ def _level_of(text: Region) -> int:
 
 
 def _find_on_level(
-    picture: Picture, near: Sequence[Region], closest: Sequence[Region], known: Sequence[Region]
+    picture: Picture, near: Sequence[Region], closest: Sequence[Region], known: Sequence[Region], *, coarse: bool
 ) -> list[Region]:
     """Text regions of one level, `near` the given regions if there are any, and faint ones in the `closest`."""
     vicinity = cv2.dilate(cells_of(picture.shape, near), np.ones((2 * VICINITY + 1,) * 2, np.uint8)) if near else None
     faint = cells_of(picture.shape)
     for part in chain(*divided(cells_of(picture.shape, closest))):
         part.crop(faint)[...] |= stroke_cells(amplified(cut(picture, part.scaled(CELL))))
-    active = stroke_cells(picture, known, vicinity) | faint
-    pending = areas(active)
+    marked = stroke_cells(picture, known, vicinity, dense=coarse)
+    pending = areas(marked | faint)
     looks: list[tuple[Region, NDArray[np.float32]]] = []
-    looked = np.zeros_like(active)
+    looked = np.zeros_like(marked)
     regions: list[Region] = []
     for _ in range(FOLLOW):
         if not pending:
             break
         for area in pending:
-            looks.append((area, _look(cut(picture, area.scaled(CELL)), bool(area.crop(faint).any()))))
+            looked_at = cut(picture, area.scaled(CELL))
+            # Beside a line that stands out, another may hardly do: white print on what is nearly white.
+            if area.crop(faint).any():
+                looks.append((area, _look(_FAINT.apply(looked_at))))
+            if area.crop(marked).any() or not area.crop(faint).any():
+                looks.append((area, _look(looked_at)))
             area.crop(looked)[...] = 1
         regions = [r for area in components(looked) for r in _regions(area, looks, picture.shape)]
         regions = [r for r in regions if not _is_known(r, known)]
@@ -148,11 +154,9 @@ def _find_on_level(
     return regions
 
 
-def _look(picture: Picture, faint: bool) -> NDArray[np.float32]:
+def _look(picture: Picture) -> NDArray[np.float32]:
     """The probability of text for each pixel of a part of a picture."""
     probability = text_probability(picture)
-    if faint:  # beside a line that stands out, another may hardly do: white print on what is nearly white
-        np.maximum(probability, text_probability(_FAINT.apply(picture)), out=probability)
     # The detector falls apart on lines that run up or down, but never sees nothing there.
     rows, columns = picture.shape
     hints = probability.reshape(rows // CELL, CELL, columns // CELL, CELL).max(axis=(1, 3)) >= HINT
