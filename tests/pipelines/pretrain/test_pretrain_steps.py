@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,6 +135,29 @@ def nothing_compiled() -> Any:
     torch.compiler.reset()
     yield
     torch.compiler.reset()
+
+
+@pytest.mark.slow  # some time of a C++ compiler
+@pytest.mark.timeout(900)
+def test_a_compiled_block_is_as_far_from_float64_as_a_plain_one(nothing_compiled: None) -> None:
+    """What compiled and plain forms differ by is the order of float32 sums, not another computation."""
+    torch.manual_seed(0)
+    exact = vit.VitBlock(48, 3, init_values=1.0).double()
+    x = torch.randn(4, 17, 48, dtype=torch.float64)
+
+    def outcome(block: torch.nn.Module, x: Tensor) -> list[Tensor]:
+        out = block(x)
+        return [t.double() for t in (out.detach(), *torch.autograd.grad(out.square().sum(), list(block.parameters())))]
+
+    plain, made = copy.deepcopy(exact).float(), copy.deepcopy(exact).float()
+    told: list[str] = []
+    Speed(compile=True, warn=told.append).compile_blocks([made])
+    reference = outcome(exact, x)
+    for true, first, second in zip(reference, outcome(plain, x.float()), outcome(made, x.float()), strict=True):
+        scale = true.abs().max()
+        assert (second - true).abs().max() <= 1e-5 * scale
+        assert (second - true).abs().max() <= 8 * (first - true).abs().max() + 1e-7 * scale
+    assert not told
 
 
 @pytest.mark.slow  # a minute of a C++ compiler
