@@ -143,7 +143,9 @@ class TransformersEngine:
     def __init__(self, folder: Path) -> None:
         import torch
         from transformers import AutoModelForTokenClassification, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
             self._model = AutoModelForTokenClassification.from_pretrained(folder, local_files_only=True).eval()
