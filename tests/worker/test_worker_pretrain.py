@@ -16,6 +16,7 @@ from tests.worker.conftest import Office
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SPEC = {"encoder": "rad-dino-tiny", "budget": 240, "batch": 4, "checkpoint_every": 2, "seed": 3, "device": "cpu"}
+SPEC |= {"milestones": [], "insight_every": 1000}
 
 
 @pytest.fixture(scope="module")
