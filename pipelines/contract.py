@@ -291,7 +291,10 @@ def _write_resolved(stage: str, spec: Spec, run: RunFolder) -> None:
         return
     path = run.root / "spec.json"
     values = spec.model_dump(mode="json")
-    old = read_json(path).get("spec", {}) if path.exists() else values
+    old = values
+    if path.exists():
+        # Read as a spec of today: what a later version added stands at its default, as it did when the run was begun.
+        old = load_spec(stage, read_json(path).get("spec", {})).model_dump(mode="json")
     if changed := sorted(k for k in (values | old).keys() - spec.FREE if values.get(k) != old.get(k)):
         raise BadInput(
             f"This run folder was begun with another spec ({', '.join(changed)} differ); "

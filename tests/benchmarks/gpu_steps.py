@@ -181,7 +181,7 @@ def out_of_memory(world: World) -> dict[str, Any]:
     """What the stage says when the GPU is too small for the spec."""
     batch = world.batch(400)
     values = {
-        "cohort": str(world.folder / "cohort"), "encoder": f"rad-dino{world.suffix}",
+        "cohort": str(world.folder / "cohort"), "encoder": f"rad-dino{world.suffix}", "micro_batch": batch,
         "start": str(world.folder / "open"), "budget": batch, "batch": batch, "precision": world.precision,
     }  # fmt: skip
     out = Path(tempfile.mkdtemp(dir=world.folder)) / "run"

@@ -93,6 +93,24 @@ def test_a_folder_begun_with_another_spec_is_refused(stage, tmp_path):
     assert "studies differ" in outcome_of(tmp_path)["message"]
 
 
+def test_a_folder_begun_before_the_spec_gained_a_field_is_resumed(stage, tmp_path):
+    """After an upgrade: what the older version could not say stands at its default."""
+
+    def stopped(spec, folder):
+        raise Stopped
+
+    stage(stopped)
+    run_stage("under_test", SPEC, tmp_path)
+    written = json.loads((tmp_path / "spec.json").read_text())
+    del written["spec"]["side"]
+    (tmp_path / "spec.json").write_text(json.dumps(written))
+    stage(lambda spec, folder: {})
+    assert run_stage("under_test", SPEC | {"side": 320}, tmp_path) is Outcome.BAD_INPUT
+    assert "side differ" in outcome_of(tmp_path)["message"]
+    (tmp_path / "spec.json").write_text(json.dumps(written))
+    assert run_stage("under_test", SPEC, tmp_path) is Outcome.DONE
+
+
 def test_disk_full_leaves_nothing_half_written(tmp_path):
     """A real limit (RLIMIT_FSIZE) in a real process: the stage says so and the old file stays whole."""
     code = (
