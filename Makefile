@@ -27,13 +27,13 @@ $(VENV)/bin/python: | $(UV)
 $(RUN_STAMP): requirements.lock pyproject.toml | $(VENV)/bin/python
 	@if [ -f $(DEV_STAMP) ]; then $(MAKE) --no-print-directory -W requirements.lock $(DEV_STAMP); else \
 	  echo "installing requirements.lock into $(VENV)"; \
-	  $(UV) pip sync -q --require-hashes --python $(BIN)/python requirements.lock && \
+	  $(UV) pip sync -q --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock && \
 	  $(UV) pip install -q --no-deps --python $(BIN)/python -e . ; fi
 	@touch $@
 
 $(DEV_STAMP): requirements.lock requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	@echo "installing requirements-dev.lock into $(VENV)"
-	@$(UV) pip sync -q --require-hashes --python $(BIN)/python requirements-dev.lock
+	@$(UV) pip sync -q --compile-bytecode --require-hashes --python $(BIN)/python requirements-dev.lock
 	@$(UV) pip install -q --no-deps --python $(BIN)/python -e .
 	@touch $(RUN_STAMP) $@
 

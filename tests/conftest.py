@@ -34,3 +34,9 @@ def real_export(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_worker_works_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages that a test runs with one worker start no process of their own: quick, and open to its patches."""
     monkeypatch.setattr(parallel, "ISOLATE", False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first, so that two workers end at about the same time."""
+    first = ("tests/docs/", "tests/worker/")
+    items.sort(key=lambda item: not item.nodeid.startswith(first))

@@ -78,16 +78,22 @@ def counted() -> Iterator[list[int]]:
 
 def same_step(cohort: Cohort, first: Task, second: Task) -> None:
     """The same values and gradients, by another way through the modules, or the setting did nothing."""
+    calls, other_calls = same_values(cohort, first, second)
+    assert calls != other_calls
+
+
+def same_values(cohort: Cohort, first: Task, second: Task) -> tuple[list[int], list[int]]:
+    """The same values and gradients; how often modules were called."""
     with counted() as calls:
         values, gradients = take_step(cohort, first)
     with counted() as other_calls:
         others, other_gradients = take_step(cohort, second)
-    assert calls != other_calls
     assert set(values) == set(others) and set(gradients) == set(other_gradients) and gradients
     for name, value in values.items():
         torch.testing.assert_close(value, others[name], atol=1e-5, rtol=1e-5, msg=name)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, other_gradients[name], atol=1e-5, rtol=1e-5, msg=name)
+    return calls, other_calls
 
 
 @pytest.mark.parametrize("centring", ["centre", "sinkhorn"])
@@ -165,7 +171,7 @@ def test_a_compiled_block_is_as_far_from_float64_as_a_plain_one(nothing_compiled
 @pytest.mark.parametrize("make", [dino, unicl])
 def test_compiled_blocks_compute_the_same(cohort: Cohort, make: Any, nothing_compiled: None) -> None:
     told: list[str] = []
-    same_step(cohort, make(cohort), make(cohort, speed=Speed(compile=True, warn=told.append)))
+    same_values(cohort, make(cohort), make(cohort, speed=Speed(compile=True, warn=told.append)))
     assert not told  # what was compared is the compiled form
 
 
@@ -177,7 +183,7 @@ def test_a_failed_compilation_is_told_once_and_the_step_is_the_plain_one(
     monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/g++",))
     monkeypatch.setattr(config, "force_disable_caches", True)  # a form built earlier would need no compiler
     told: list[str] = []
-    same_step(cohort, dino(cohort), dino(cohort, speed=Speed(compile=True, warn=told.append)))
+    same_values(cohort, dino(cohort), dino(cohort, speed=Speed(compile=True, warn=told.append)))
     assert len(told) == 1 and "goes on without it" in told[0]
 
 

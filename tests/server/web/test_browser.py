@@ -70,7 +70,7 @@ def test_a_researcher_labels_an_export_and_builds_a_cohort_with_the_labels(addre
         page.fill("input[name=name]", "researcher")
         page.fill("input[name=password]", PASSWORD)
         page.click("button.primary")
-        page.click("text=Label >> nth=0")
+        page.click("main >> text=Label >> nth=0")
         page.fill("input[name=name]", "Walked")
         page.click("button.primary")
         page.wait_for_selector("h1:has-text('Walked')")
