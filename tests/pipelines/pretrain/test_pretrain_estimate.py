@@ -21,14 +21,8 @@ from pipelines.pretrain.ranks import Ranks
 from pipelines.pretrain.sampler import Sampler
 from pipelines.pretrain.start import build_task, prepare_start
 from server.cli import app
-from tests.cohorts import make_cohort
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cohort(tmp_path_factory.mktemp("cohort") / "c", patients=24, side=64)
 
 
 def spec(cohort: Path, encoder: str = "rad-dino-tiny", **values: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import resource
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,6 @@ from pipelines.pretrain.fit import fit_micro_batch
 from pipelines.pretrain.loop import Plan
 from pipelines.pretrain.ranks import Ranks
 from pipelines.pretrain.unicl_task import UniclTask
-from tests.cohorts import make_cohort
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cohort(tmp_path_factory.mktemp("cohort") / "c", patients=24, side=64)
-
-
-@pytest.fixture(autouse=True)
-def keep_signals_and_threads():
-    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    torch.set_num_threads(threads)
 
 
 def spec(cohort: Path, **values: Any) -> dict[str, Any]:

@@ -16,21 +16,6 @@ from pipelines.contract import Outcome, run_stage, sha256_file
 from pipelines.pretrain.guard import ENOUGH, HIGH_STEPS, Guard, Trouble
 from pipelines.pretrain.sampler import Sampler
 from pipelines.pretrain.unicl_task import UniclTask
-from tests.cohorts import make_cohort
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cohort(tmp_path_factory.mktemp("cohort") / "c", patients=24, side=64)
-
-
-@pytest.fixture(autouse=True)
-def keep_signals_and_threads():
-    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    torch.set_num_threads(threads)
-
 
 # ---- the verdict ---------------------------------------------------------------------------------------------------
 

@@ -19,22 +19,8 @@ import torch
 
 from pipelines.contract import Outcome, run_stage, sha256_file
 from pipelines.pretrain import ranks as ranks_module
-from tests.cohorts import make_cohort
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cohort(tmp_path_factory.mktemp("cohort") / "c", patients=24, side=64)
-
-
-@pytest.fixture(autouse=True)
-def keep_signals_and_threads():
-    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    torch.set_num_threads(threads)
 
 
 def spec(cohort: Path, encoder: str, **values: Any) -> dict[str, Any]:

@@ -22,19 +22,6 @@ from tests.cohorts import make_cohort
 ENCODERS = ("rad-dino-tiny", "mi2-tiny")
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cohort(tmp_path_factory.mktemp("cohort") / "c", patients=24, side=64)
-
-
-@pytest.fixture(autouse=True)
-def keep_signals_and_threads():
-    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    torch.set_num_threads(threads)
-
-
 def spec(cohort: Path, encoder: str, **values: Any) -> dict[str, Any]:
     return {"cohort": str(cohort), "encoder": encoder, "budget": 24, "batch": 4, "checkpoint_every": 2} | values
 
