@@ -176,13 +176,28 @@ SCORES = pa.schema(
         ("score", pa.float32()),
     ]
 )
+# What tasks other than probes found, image by image. The metric of a model on a label is the sum of numerators over the
+# sum of denominators: a mean has denominators of 1, a micro F1 has 2 tp over 2 tp + fp + fn.
+MEASURES = pa.schema(
+    [
+        ("model", pa.string()),
+        ("task", pa.string()),  # segmentation | reports
+        ("label", pa.string()),
+        ("seed", pa.int32()),
+        ("metric", pa.string()),
+        ("image", pa.int64()),
+        ("patient", pa.string()),
+        ("numerator", pa.float64()),
+        ("denominator", pa.float64()),  # 0 where the image says nothing of this metric
+    ]
+)
 RESULTS = pa.schema(
     [
         ("model", pa.string()),
         ("baseline", pa.string()),  # null: the model's own value; else a paired difference model - baseline
         ("task", pa.string()),
         ("label", pa.string()),  # "macro" for the mean over labels
-        ("metric", pa.string()),  # auroc | auprc
+        ("metric", pa.string()),  # auroc | auprc, or a metric of MEASURES
         ("value", pa.float64()),
         ("low", pa.float64()),
         ("high", pa.float64()),

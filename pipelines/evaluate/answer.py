@@ -8,10 +8,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipelines.evaluate.results import MACRO
+from pipelines.evaluate.tasks import headline
 
-HEADLINE = "auroc"
 CONTROL = "view"
-TASK_WORDS = {"findings": "findings", "lines": "lines and tubes", CONTROL: "view"}
+TASK_WORDS = {
+    "findings": "findings",
+    "lines": "lines and tubes",
+    CONTROL: "view",
+    "segmentation": "segmentation",
+    "reports": "report generation",
+}
+METRIC_WORDS = {"auroc": "AUROC", "auprc": "AUPRC", "dice": "Dice", "label_f1": "label F1"}
 
 
 def number(value: float, width: float, signed: bool = False) -> str:
@@ -38,11 +45,11 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The macro AUROC difference of every model, baseline and task, with its verdict."""
+    """The macro difference of every model, baseline and task in the task's headline metric, with its verdict."""
     return [
         {**row, "verdict": verdict(row)}
         for row in rows
-        if row["baseline"] and row["label"] == MACRO and row["metric"] == HEADLINE
+        if row["baseline"] and row["label"] == MACRO and row["metric"] == headline(row["task"])
     ]
 
 
@@ -82,12 +89,13 @@ def _verdict_clauses(baseline: str, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def without_baseline(rows: list[dict[str, Any]]) -> str:
-    """The answer where nothing was compared: each model's own macro AUROC."""
+    """The answer where nothing was compared: each model's own macro of the headline metric."""
     by_model: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        if not row["baseline"] and row["label"] == MACRO and row["metric"] == HEADLINE:
-            by_model[row["model"]].append(f"{with_interval(row)} on {TASK_WORDS[row['task']]}")
-    values = "; ".join(f"{model} reaches a macro AUROC of {conjunction(said)}" for model, said in by_model.items())
+        if not row["baseline"] and row["label"] == MACRO and row["metric"] == headline(row["task"]):
+            words = METRIC_WORDS[row["metric"]]
+            by_model[row["model"]].append(f"a macro {words} of {with_interval(row)} on {TASK_WORDS[row['task']]}")
+    values = "; ".join(f"{model} reaches {conjunction(said)}" for model, said in by_model.items())
     return f"Nothing was compared, because no baseline was given. {values}."
 
 

@@ -1,16 +1,19 @@
-"""Frozen features, once per model: every probe reads these and never the model.
+"""Frozen features, once per model: every task reads these and never the model.
 
-A feature is the pooled output of the encoder followed by the mean of its patch tokens, as in the linear evaluation of
-DINOv2 (arXiv 2304.07193): a pooled token alone would favour encoders that were trained through it.
+`pooled` is the pooled output of the encoder followed by the mean of its patch tokens, as in the linear evaluation of
+DINOv2 (arXiv 2304.07193): a pooled token alone would favour encoders that were trained through it. `patches` are the
+patch tokens themselves, in half precision, for tasks that ask where something is.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
+import math
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from pipelines.evaluate.models import Model
 
 BATCH = 16  # fixed, so that a resumed extraction sees the same batches
 SAVE_EVERY = 32  # batches
+Kind = Literal["pooled", "patches"]
 
 
 class FrozenEncoder(Protocol):
@@ -43,24 +47,32 @@ def load(model: Model, device: str) -> FrozenEncoder:
     return load_encoder(model.folder, device)
 
 
-def extract(model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: RunFolder, store: Path) -> np.ndarray:
-    """float32 [images, D] features of cohort rows, memory-mapped from `features/<model>-<cohort>.npy` of the store.
+def extract(
+    model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: RunFolder, store: Path, kind: Kind = "pooled"
+) -> np.ndarray:
+    """Features of cohort rows: float32 [images, D] or, of patches, float16 [images, h, w, E].
+
+    Memory-mapped from `features/<kind>-<model>-<cohort and rows>.npy` of the store. On a GPU the encoder runs in
+    bfloat16.
 
     Progress lies beside the file, so extraction goes on where it was killed; a finished file is only opened. Two
     evaluations that want the same features take turns: the second finds them made.
     """
-    path = store / "features" / f"{model.digest[:16]}-{cohort.digest[:16]}.npy"
+    which = hashlib.sha256(cohort.digest.encode() + np.ascontiguousarray(rows, "<i8").tobytes()).hexdigest()
+    path = store / "features" / f"{kind}-{model.digest[:16]}-{which[:16]}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _complete(path, model, cohort, rows, device, run)
+        _complete(path, model, cohort, rows, device, run, kind)
     stored: np.ndarray = np.load(path, mmap_mode="r")
     return stored
 
 
-def _complete(path: Path, model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: RunFolder) -> None:
+def _complete(
+    path: Path, model: Model, cohort: Cohort, rows: np.ndarray, device: str, run: RunFolder, kind: Kind
+) -> None:
     """Make what is missing of a feature file."""
-    key = {"weights": model.digest, "cohort": cohort.digest, "images": len(rows)}
+    key = {"weights": model.digest, "cohort": cohort.digest, "images": len(rows), "kind": kind}
     done = _done(path, key)
     if done < len(rows):
         encoder = load(model, device)
@@ -70,27 +82,37 @@ def _complete(path: Path, model: Model, cohort: Cohort, rows: np.ndarray, device
         with path.open("r+b" if done else "w+b") as f:
             for begin in range(_seek(f, done), len(rows), BATCH):
                 run.check_stop()
-                batch = embed(encoder, [cohort.image(row) for row in rows[begin : begin + BATCH]])
+                batch = embed(encoder, [cohort.image(row) for row in rows[begin : begin + BATCH]], kind)
                 if begin == 0:
-                    _write_header(f, (len(rows), batch.shape[1]))
+                    _write_header(f, batch.dtype, (len(rows), *batch.shape[1:]))
                 f.write(batch.tobytes())
                 end = begin + len(batch)
                 if end == len(rows) or (begin // BATCH) % SAVE_EVERY == SAVE_EVERY - 1:
                     f.flush()
                     os.fsync(f.fileno())
                     write_atomic(_note(path), json.dumps(key | {"done": end}))
-                run.progress(end, len(rows), f"features of {model.name}")
+                run.progress(end, len(rows), f"{'features' if kind == 'pooled' else 'patch features'} of {model.name}")
 
 
-def embed(encoder: FrozenEncoder, images: list[np.ndarray]) -> np.ndarray:
-    """float32 [B, D + E]: pooled output, then mean patch token."""
-    pooled_BD, patches_BHWD = encoder.features(encoder.prepare(images))
-    both = [pooled_BD, patches_BHWD.mean((1, 2))]
-    return np.concatenate([part.float().cpu().numpy() for part in both], 1)
+def embed(encoder: FrozenEncoder, images: list[np.ndarray], kind: Kind = "pooled") -> np.ndarray:
+    """float32 [B, D + E], pooled output and then mean patch token, or float16 [B, h, w, E], the patch tokens."""
+    import torch
+
+    x_BCHW = encoder.prepare(images)
+    with torch.autocast("cuda", torch.bfloat16, enabled=getattr(x_BCHW, "is_cuda", False)):
+        pooled_BD, patches_BHWE = encoder.features(x_BCHW)
+    if kind == "patches":
+        limit = float(np.finfo(np.float16).max)  # one outlying token must not become infinite
+        half: np.ndarray = patches_BHWE.float().clamp(-limit, limit).cpu().numpy().astype(np.float16)
+        return half
+    both = [pooled_BD.float(), patches_BHWE.float().mean((1, 2))]
+    return np.concatenate([part.cpu().numpy() for part in both], 1)
 
 
-def _write_header(f: BinaryIO, shape: tuple[int, int]) -> None:
-    np.lib.format.write_array_header_1_0(f, {"descr": "<f4", "fortran_order": False, "shape": shape})
+def _write_header(f: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(
+        f, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
 
 
 def _seek(f: BinaryIO, done: int) -> int:
@@ -98,7 +120,7 @@ def _seek(f: BinaryIO, done: int) -> int:
     if done:
         np.lib.format.read_magic(f)
         shape, _, dtype = np.lib.format.read_array_header_1_0(f)
-        f.seek(f.tell() + done * shape[1] * dtype.itemsize)
+        f.seek(f.tell() + done * math.prod(shape[1:]) * dtype.itemsize)
     return done
 
 

@@ -6,7 +6,7 @@ It is drawn from the rows of results.parquet and from `result.json`, both of whi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,28 @@ from markupsafe import Markup
 
 from pipelines.contract import write_atomic
 from pipelines.evaluate import figures, report_words
-from pipelines.evaluate.answer import HEADLINE, conjunction, with_interval
+from pipelines.evaluate.answer import METRIC_WORDS, conjunction, with_interval
 from pipelines.evaluate.figures import Group, Line
+from pipelines.evaluate.measured import Section
 from pipelines.evaluate.results import MACRO
-from pipelines.evaluate.tasks import TITLES
+from pipelines.evaluate.tasks import PROBED, TITLES, headline
 
 FOLDER = Path(__file__).parent
+HEADLINE = "auroc"  # of probes
 METRIC_TITLES = {"auroc": "AUROC [95 % interval]", "auprc": "AUPRC [95 % interval]"}
 FEW_POSITIVES = 30
 
 
-def write(path: Path, rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+def write(path: Path, rows: list[dict[str, Any]], result: dict[str, Any], sections: Sequence[Section] = ()) -> None:
     """Write the report atomically."""
-    write_atomic(path, render(rows, result))
+    write_atomic(path, render(rows, result, sections))
 
 
-def render(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
-    """HTML from rows of tables.RESULTS and what `result.json` says."""
+def render(rows: list[dict[str, Any]], result: dict[str, Any], sections: Sequence[Section] = ()) -> str:
+    """HTML from rows of tables.RESULTS, what `result.json` says and the parts of measured tasks."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((FOLDER / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(context(rows, result) | {"css": stylesheet()})
+    return template.render(context(rows, result) | {"css": stylesheet(), "sections": sections})
 
 
 def stylesheet() -> Markup:
@@ -47,18 +49,19 @@ def context(rows: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, Any
     """Everything the template prints, as text."""
     models = {m["name"]: m for m in result["models"]}
     words = {(c["model"], c["baseline"]): c["words"] for c in result["comparisons"]}
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    few = sorted({r["label"] for r in _labels(rows) if r["positives"] < FEW_POSITIVES})
-    saturated = any(r["low"] == r["high"] == 1 for r in _labels(rows))
+    tasks = [task for task in dict.fromkeys(row["task"] for row in rows) if task in PROBED]
+    probed = [row for row in rows if row["task"] in PROBED]
+    few = sorted({r["label"] for r in _labels(probed) if r["positives"] < FEW_POSITIVES})
+    saturated = any(r["low"] == r["high"] == 1 for r in _labels(probed))
     return {
         "title": conjunction([m["name"] for m in result["models"] if m["role"] == "model"]),
         "answer": [_unbroken(s) for s in [c["sentence"] for c in result["comparisons"]] or [result["answer"]]],
         "practice": report_words.practice(result) if result["practice"] else "",
         "below": report_words.below(result) if result["protocol"] == "below" else "",
         "sure": report_words.sure(result),
-        "small": report_words.small(len(few), len({r["label"] for r in _labels(rows)}), FEW_POSITIVES, saturated),
+        "small": report_words.small(len(few), len({r["label"] for r in _labels(probed)}), FEW_POSITIVES, saturated),
         "differences": [_comparison(pair, phrase, rows, result["verdicts"]) for pair, phrase in words.items()],
-        "overview": _overview(rows, tasks, models),
+        "overview": _overview(rows, tasks, models) if tasks else None,
         "tasks": [_task(task, rows, models, words) for task in tasks],
         "not_scored": [n | {"task": TITLES[n["task"]]} for n in result["not_scored"]],
         "models": [report_words.lineage(m, models) | {"colour": figures.by_colour(m)} for m in models.values()],
@@ -90,10 +93,11 @@ def _comparison(
     lines = [
         {
             "task": TITLES[row["task"]],
+            "metric": METRIC_WORDS[row["metric"]],
             "value": with_interval(row),
             "p": report_words.p_value(row["p"]),
             "verdict": row["verdict"],
-            "labels": len(_labels(list(_pick(rows, **same, task=row["task"], metric=HEADLINE)))),
+            "labels": len(_labels(list(_pick(rows, **same, task=row["task"], metric=headline(row["task"]))))),
             "images": f"{row['images']:,}",
             "patients": f"{row['patients']:,}",
         }

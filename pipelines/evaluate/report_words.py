@@ -151,7 +151,7 @@ def limits(result: dict[str, Any]) -> list[str]:
     lines += [f"Not asked for in this evaluation: {', '.join(left_out)}."] if left_out else []
     return [
         *lines,
-        "Segmentation, report generation and the position of lines and tubes.",
+        "The position of lines and tubes.",
         "How another pretraining seed or another order of the data would have come out: each model is one run.",
         "Other hospitals: test patients come from the sites of this cohort.",
         "Errors of the labels themselves: they are taken as given.",

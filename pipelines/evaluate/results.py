@@ -28,7 +28,7 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class Measured:
-    """Point estimate [2] (mean over seeds) and draws [2, R] by metric, of one model on one label or the macro."""
+    """Point estimate [M] (mean over seeds) and draws [M, R] of M metrics, of one model on one label or the macro."""
 
     value: np.ndarray
     draws: np.ndarray
@@ -52,7 +52,7 @@ def analyse(
         rows += values(task, measured, counts)
         for model, baseline in pairs:
             if model in measured and baseline in measured:
-                rows += _differences(task, model, baseline, measured, counts)
+                rows += differences(task, model, baseline, measured, counts)
     return rows
 
 
@@ -98,40 +98,47 @@ def bootstrap(
         own = {n: np.mean([r.value() for r in label.rankings[model]], 0) for n, label in labels.items()}
         out[model] = {name: Measured(own[name], draws[model][name]) for name in labels}
         out[model][MACRO] = Measured(
-            np.mean(list(own.values()), 0), _mean_of_defined(np.stack(list(draws[model].values())))
+            np.mean(list(own.values()), 0), mean_of_defined(np.stack(list(draws[model].values())))
         )
     return out
 
 
-def _mean_of_defined(draws: np.ndarray) -> np.ndarray:
-    """Mean over labels [L, 2, R] -> [2, R] of those a draw left both classes of; nan where it left none."""
+def mean_of_defined(draws: np.ndarray) -> np.ndarray:
+    """Mean over labels [L, ...] -> [...] of those that are defined, such as those a draw left both classes of; nan
+    where none is."""
     defined = np.isfinite(draws)
     count = defined.sum(0)
     return np.where(count > 0, np.where(defined, draws, 0).sum(0) / np.maximum(count, 1), np.nan)
 
 
 def values(
-    task: str, measured: dict[str, dict[str, Measured]], counts: dict[str, dict[str, int]]
+    task: str,
+    measured: dict[str, dict[str, Measured]],
+    counts: dict[str, dict[str, int]],
+    metrics: tuple[str, ...] = stats.METRICS,
 ) -> list[dict[str, Any]]:
     """The models' own values, as rows of tables.RESULTS."""
     return [
         _row(model, None, task, label, metric, m.value[i], m.draws[i], None, counts[label])
         for model, by_label in measured.items()
         for label, m in by_label.items()
-        for i, metric in enumerate(stats.METRICS)
+        for i, metric in enumerate(metrics)
     ]
 
 
-def _differences(
+def differences(
     task: str,
     model: str,
     baseline: str,
     measured: dict[str, dict[str, Measured]],
     counts: dict[str, dict[str, int]],
+    metrics: tuple[str, ...] = stats.METRICS,
 ) -> list[dict[str, Any]]:
+    """Paired differences of a model and its baseline on the labels that both were measured on."""
     rows = []
-    for i, metric in enumerate(stats.METRICS):
-        ours, theirs = measured[model], measured[baseline]
+    for i, metric in enumerate(metrics):
+        theirs = measured[baseline]
+        ours = {label: m for label, m in measured[model].items() if label in theirs}
         draws = {label: ours[label].draws[i] - theirs[label].draws[i] for label in ours}
         p = {label: stats.two_sided_p(d) for label, d in draws.items()}
         labels = [label for label in ours if label != MACRO]

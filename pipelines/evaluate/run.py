@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 from pipelines import tables
 from pipelines.cohort import Cohort
 from pipelines.contract import BadInput, RunFolder
-from pipelines.evaluate import answer, features, probe, report, results
+from pipelines.evaluate import answer, features, measured, measures, probe, report, results
 from pipelines.evaluate.leakage import check_leakage
 from pipelines.evaluate.models import Contest, Model, open_contest
 from pipelines.evaluate.spec import Spec
@@ -35,7 +36,7 @@ class Bench:
 
 
 def prepare(spec: Spec) -> Bench:
-    """Open cohort and models and choose what can be scored; BadInput on leakage or when nothing can be."""
+    """Open cohort and models and choose which labels can be scored; BadInput on leakage."""
     cohort = Cohort.open(spec.cohort)
     contest = open_contest(spec)
     check_leakage(cohort, contest.all)
@@ -43,30 +44,46 @@ def prepare(spec: Spec) -> Bench:
     asked = questions(cohort, images, spec.tasks)
     reasons = [why_not(q, images, spec.minimum_positives) for q in asked]
     scored = [q for q, r in zip(asked, reasons, strict=True) if not r]
-    if not scored:
+    return Bench(cohort, contest, images, scored, [r for r in reasons if r])
+
+
+def refuse_nothing(bench: Bench, spec: Spec, tasks: Sized) -> None:
+    """BadInput when not one label and no other task can be scored."""
+    if not bench.scored and not tasks:
         raise BadInput(
             f"No label has {spec.minimum_positives} positive test patients and both classes to learn from; "
             "evaluate on a larger cohort or lower minimum_positives."
         )
-    return Bench(cohort, contest, images, scored, [r for r in reasons if r])
 
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     """Evaluate models x tasks on the cohort's test split; writes scores, results and report.html."""
     bench = prepare(spec)
-    scores = score_all(spec, run, bench, bench.contest.all)
-    tables.write_table(run.root / "scores.parquet", scores, tables.SCORES)
-    run.artifact("scores", run.root / "scores.parquet")
+    tasks, not_scored = measured.measurable(spec.tasks, bench, spec)
+    refuse_nothing(bench, spec, tasks)
+    pairs, models, store = list(bench.contest.pairs), bench.contest.all, spec.store or run.root
+    scores = score_all(spec, run, bench, models)
+    parts = [task.measure(bench, models, spec, run, store) for task in tasks.values()]
+    found = pa.concat_tables([tables.MEASURES.empty_table(), *parts])
+    for name, table, schema in (("scores", scores, tables.SCORES), ("measures", found, tables.MEASURES)):
+        tables.write_table(run.root / f"{name}.parquet", table, schema)
+        run.artifact(name, run.root / f"{name}.parquet")
 
     def tick(done: int, total: int) -> None:
         run.check_stop()
         run.progress(done, total, "bootstrap draws")
 
-    rows = results.analyse(scores, list(bench.contest.pairs), spec.resamples, tick)
+    rows = results.analyse(scores, pairs, spec.resamples, tick)
+    rows += measures.analyse(found, pairs, spec.resamples, tick)
     tables.write_table(run.root / "results.parquet", rows, tables.RESULTS)
     run.artifact("results", run.root / "results.parquet")
-    result = _result(spec, bench.cohort, bench.contest, bench.images, rows, bench.not_scored)
-    report.write(run.root / "report.html", rows, result)
+    result = _result(spec, bench.cohort, bench.contest, bench.images, rows, bench.not_scored + not_scored)
+    sections = [
+        section
+        for name, task in tasks.items()
+        for section in task.sections([row for row in rows if row["task"] == name], result, run.root)
+    ]
+    report.write(run.root / "report.html", rows, result, sections)
     run.artifact("report", run.root / "report.html")
     return result
 
@@ -90,7 +107,7 @@ def score_all(spec: Spec, run: RunFolder, bench: Bench, models: list[Model], spl
         part = tables.read_table(path, tables.SCORES)
         # A part may have been made under another name of the same weights.
         parts.append(part.set_column(0, "model", pa.repeat(model.name, len(part))))
-    return pa.concat_tables(parts)
+    return pa.concat_tables([tables.SCORES.empty_table(), *parts])
 
 
 def _score(spec: Spec, run: RunFolder, model: Model, stored: np.ndarray, bench: Bench, split: str) -> pa.Table:
@@ -113,7 +130,7 @@ def _score(spec: Spec, run: RunFolder, model: Model, stored: np.ndarray, bench: 
             run.progress(len(columns), len(scored) * len(seeds), f"probes on {model.name}")
     # Sorted by task and label first, so that the table reads as the report does.
     ordered = [columns[(seed, q.task, q.label)] for q in scored for seed in seeds]
-    return pa.concat_tables(ordered)
+    return pa.concat_tables([tables.SCORES.empty_table(), *ordered])
 
 
 def _table(model: Model, question: Question, seed: int, images: Images, at: np.ndarray, odds: np.ndarray) -> pa.Table:

@@ -8,7 +8,8 @@ from pydantic import Field
 from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
 
-Task = Literal["findings", "lines", "view"]
+ProbedTask = Literal["findings", "lines", "view"]
+Task = ProbedTask
 
 
 class Spec(Base):

@@ -11,8 +11,23 @@ from pipelines.cohort import Cohort
 from pipelines.contract import BadInput
 from pipelines.tables import LINES
 
-TITLES = {"findings": "Findings", "lines": "Lines and tubes", "view": "View (control)"}
+PROBED = ("findings", "lines", "view")
+"""Tasks that are a label an image, read by probes; the others stand in `pipelines.evaluate.measured`."""
+TITLES = {
+    "findings": "Findings",
+    "lines": "Lines and tubes",
+    "view": "View (control)",
+    "segmentation": "Segmentation",
+    "reports": "Report generation",
+}
+HEADLINES = {"segmentation": "dice", "reports": "label_f1"}
+"""The metric that verdicts are made from; larger is better. AUROC for probes."""
 VIEW_LABEL = "AP"
+
+
+def headline(task: str) -> str:
+    """The metric that verdicts on a task are made from."""
+    return HEADLINES.get(task, "auroc")
 
 
 @dataclass(frozen=True)
@@ -55,9 +70,11 @@ def frontal_images(cohort: Cohort) -> Images:
 
 
 def questions(cohort: Cohort, images: Images, tasks: tuple[str, ...]) -> list[Question]:
-    """The labels of the tasks asked for, in task order, then by name."""
+    """The labels of the probed tasks asked for, in task order, then by name."""
     out = []
     for task in tasks:
+        if task not in PROBED:
+            continue
         if task == "view":
             known = np.where(images.view == "PA", 0.0, np.nan)
             out.append(Question(task, VIEW_LABEL, np.where(images.view == VIEW_LABEL, 1.0, known).astype(np.float32)))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.contract import BadInput, Ref
-from pipelines.evaluate.spec import Task
+from pipelines.evaluate.spec import ProbedTask
 
 SIZES = (10_000, 30_000, 50_000, 100_000, 300_000, 1_000_000)
 
@@ -33,7 +33,7 @@ class Study(BaseModel):
     """What every run has in common: `budget` and `batch`, and any other setting of `pretrain`."""
     baselines: Annotated[tuple[Path, ...], Ref("model")] = ()
     """Open weights to beat. A tiny form is compared with its own untrained start as well."""
-    tasks: tuple[Task, ...] = ("findings", "lines", "view")
+    tasks: tuple[ProbedTask, ...] = ("findings", "lines", "view")
     probe_seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     resamples: int = Field(2000, ge=100)
     minimum_positives: int = Field(5, ge=1)

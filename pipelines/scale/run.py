@@ -17,7 +17,7 @@ from pipelines.contract import BadInput, RunFolder
 from pipelines.evaluate import results
 from pipelines.evaluate.models import Model
 from pipelines.evaluate.results import MACRO, Measured
-from pipelines.evaluate.run import Bench, prepare, score_all
+from pipelines.evaluate.run import Bench, prepare, refuse_nothing, score_all
 from pipelines.evaluate.stats import auroc
 from pipelines.scale import report
 from pipelines.scale.breakeven import break_evens
@@ -31,6 +31,7 @@ FULL_PROTOCOL_SEEDS = 3
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     """See the module. BadInput when the runs cannot be compared."""
     bench = prepare(spec)
+    refuse_nothing(bench, spec, ())
     groups = group(bench.contest)
     nothing = [g.encoder for g in groups if not g.baselines]
     if nothing:

@@ -38,9 +38,9 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(features, "SAVE_EVERY", 2)
     rows = np.arange(2, 72)
 
-    def extract(encoder, of=cohort):
+    def extract(encoder, of=cohort, rows=rows, kind="pooled"):
         monkeypatch.setattr(features, "load", lambda *_: encoder)
-        return features.extract(model, of, rows, "cpu", RunFolder(tmp_path / "run"), tmp_path / "run")
+        return features.extract(model, of, rows, "cpu", RunFolder(tmp_path / "run"), tmp_path / "run", kind)
 
     return extract, cohort, rows
 
@@ -68,3 +68,28 @@ def test_features_of_another_cohort_are_not_taken(world, tmp_path):
     fresh = Counting()
     extract(fresh, Cohort.open(make_cohort(tmp_path / "other", side=32, seed=1)))
     assert fresh.seen == len(rows)
+
+
+def test_patches_of_other_rows_stand_beside_and_resume_too(world):
+    extract, cohort, rows = world
+    extract(Counting())
+    some = rows[5:40]
+    with pytest.raises(MemoryError):
+        extract(Counting(die_after=2), rows=some, kind="patches")
+    found = extract(Counting(), rows=some, kind="patches")
+    assert found.dtype == np.float16 and found.shape == (35, 2, 2, 2)
+    expected = np.array([[cohort.image(r).max(), cohort.image(r).min()] for r in some])
+    np.testing.assert_array_equal(found[:, 1, 0], expected.astype(np.float16))
+    kept = Counting()
+    extract(kept)
+    assert kept.seen == 0
+
+
+def test_a_token_too_large_for_half_precision_stays_finite(world):
+    class Loud(Counting):
+        def features(self, x):
+            pooled, patches = super().features(x)
+            return pooled, patches * 1e6
+
+    extract, _, _ = world
+    assert np.isfinite(extract(Loud(), kind="patches")).all()
