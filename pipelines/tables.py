@@ -66,7 +66,7 @@ MASKS = pa.schema(
         ("structure", pa.string()),  # lung, ett, ...
         ("output", pa.string()),  # masks/<structure>/<accession>.png, in the geometry of the frontal image
         ("sha256", pa.string()),
-        ("points", pa.list_(pa.float32())),  # optional polyline x0 y0 x1 y1 ... in image pixels
+        ("points", pa.list_(pa.float32())),  # optional polyline x0 y0 x1 y1 ... in image pixels; nan nan between two
         ("position", pa.string()),  # optional: normal | borderline | abnormal
     ]
 )
@@ -105,7 +105,9 @@ INDEX = pa.schema(
     [
         ("image", pa.int64()),  # row number
         ("instance", pa.string()),
+        ("series", pa.string()),
         ("study", pa.string()),
+        ("sop_class", pa.string()),
         ("accession", pa.string()),
         ("patient", pa.string()),
         ("site", pa.string()),  # fingerprint of the derivation secret
@@ -210,6 +212,12 @@ RESULTS = pa.schema(
 
 # Lines and tubes by the names the product uses; every other label is a finding.
 LINES = ("ETT", "NGT", "CVC", "Swan-Ganz", "Chest tube", "Pacemaker")
+# What masks may be of; the names reach paths, so that no other is taken from an export. Lines and tubes by structure.
+LINE_STRUCTURES = {label.lower().replace("-", "_").replace(" ", "_"): label for label in LINES}
+STRUCTURES = frozenset(
+    {"lung", "lungs", "left_lung", "right_lung", "heart", "clavicle", "rib", "rib_fracture", "pneumothorax"}
+    | LINE_STRUCTURES.keys()
+)
 
 
 def write_table(path: Path, rows: list[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:

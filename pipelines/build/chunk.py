@@ -112,7 +112,7 @@ def _decode(chunk: Chunk, selected: list[Header], rows: list[dict[str, Any]], ta
 
 
 def _index_row(h: Header, source: tuple[int, ...], stored: tuple[int, ...], affine: list[float]) -> dict[str, Any]:
-    names = ("instance", "study", "accession", "patient", "site", "split", "order")
+    names = ("instance", "series", "study", "sop_class", "accession", "patient", "site", "split", "order")
     return {name: h.candidate[name] for name in names} | {
         "view": h.view,
         "modality": h.modality,

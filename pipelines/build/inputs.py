@@ -116,7 +116,8 @@ def _candidates_of(number: int, source: Source) -> pa.Table:
     place = pc.index_in(images["patient"], patients["patient"].combine_chunks())
     if place.null_count:
         raise BadInput("patients.parquet lacks patients of the manifest; de-identify the export again.")
-    columns = {name: images[name] for name in ("output", "sha256", "accession", "patient", "study", "instance")}
+    taken = ("output", "sha256", "accession", "patient", "study", "series", "instance", "sop_class")
+    columns = {name: images[name] for name in taken}
     return pa.table(
         {
             "source": pa.array(np.full(len(images), number, np.int32)),

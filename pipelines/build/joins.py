@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipelines import tables
 from pipelines.build.chunk import inside
 from pipelines.build.inputs import Source
+from pipelines.build.segments import segment_masks
 from pipelines.build.texts import split_sections
 from pipelines.contract import BadInput, write_atomic
 
@@ -34,10 +35,11 @@ def join_texts(sources: list[Source], accessions: pa.Array) -> pa.Table:
 def join_masks(sources: list[Source], index: pa.Table, out: Path) -> tuple[pa.Table, dict[str, int]]:
     """tables.COHORT_MASKS, the masks written under `out/masks` in the geometry of the store, and what was left out.
 
-    A mask belongs to its study's first frontal image (lowest InstanceNumber). It is left out and counted where the
-    study has none in the cohort (`no_frontal`) or the sizes differ (`size`). `index` carries the column `number`.
+    A mask or polyline belongs to its study's first frontal image (lowest InstanceNumber), a segment of a DICOM SEG to
+    the image it refers to. It is left out and counted where that image is not in the cohort (`no_frontal`), the sizes
+    differ (`size`) or a segment names no known structure (`unknown`). `index` carries the column `number`.
     """
-    rows, left_out = [], {"no_frontal": 0, "size": 0}
+    rows, left_out = [], {"no_frontal": 0, "size": 0, "unknown": 0}
     for source in sources:
         masks = tables.read_table(source.folder / "masks.parquet", tables.MASKS)
         masks = masks.filter(pc.is_in(masks["accession"], index["accession"].combine_chunks()))
@@ -46,13 +48,15 @@ def join_masks(sources: list[Source], index: pa.Table, out: Path) -> tuple[pa.Ta
             image = images.get(mask["accession"])
             if image is None:
                 left_out["no_frontal"] += 1
-            elif (path := _write_mask(source.folder, mask, image, out)) is None:
+                continue
+            path = f"masks/{mask['structure']}/{mask['accession']}.png" if mask["output"] else None
+            if path and not _write_mask(_read_mask(source.folder, mask), image, out, path):
                 left_out["size"] += 1
-            else:
-                rows.append(
-                    {name: mask[name] for name in ("accession", "patient", "structure", "position")}
-                    | {"image": image["image"], "path": path, "points": _map_points(mask["points"], image["affine"])}
-                )
+                continue
+            keys = {name: mask[name] for name in ("accession", "patient", "structure", "position")}
+            points = _map_points(mask["points"], image["affine"])
+            rows.append(keys | {"image": image["image"], "path": path, "points": points})
+        rows += _join_segments(source, index, out, left_out)
     rows = list({(row["image"], row["structure"]): row for row in reversed(rows)}.values())
     rows.sort(key=lambda row: (row["image"], row["structure"]))
     return pa.Table.from_pylist(rows, schema=tables.COHORT_MASKS), left_out
@@ -85,8 +89,30 @@ def _first_frontals(index: pa.Table) -> dict[str, dict[str, Any]]:
     return best
 
 
-def _write_mask(folder: Path, mask: dict[str, Any], image: dict[str, Any], out: Path) -> str | None:
-    """Resize a mask to its stored image (nearest) and write it; None when it has another size than the source."""
+def _join_segments(source: Source, index: pa.Table, out: Path, left_out: dict[str, int]) -> list[dict[str, Any]]:
+    """Rows of the segments of a folder's DICOM SEG objects."""
+    rows = []
+    place: dict[str, int] = {}
+    for mask in segment_masks(source):
+        place = place or {instance: i for i, instance in enumerate(index["instance"].to_pylist())}
+        if mask is None:
+            left_out["unknown"] += 1
+            continue
+        if mask.instance not in place:
+            left_out["no_frontal"] += 1
+            continue
+        image = index.slice(place[mask.instance], 1).to_pylist()[0]
+        path = f"masks/{mask.structure}/{mask.instance}.png"
+        if not _write_mask(mask.pixels, image, out, path):
+            left_out["size"] += 1
+            continue
+        keys = {"accession": image["accession"], "patient": image["patient"], "structure": mask.structure}
+        rows.append(keys | {"image": image["image"], "path": path, "points": None, "position": None})
+    return rows
+
+
+def _read_mask(folder: Path, mask: dict[str, Any]) -> np.ndarray | None:
+    """bool [H, W] of a mask file, None when it is no picture; BadInput when it is not what was released."""
     try:
         data = inside(folder, mask["output"]).read_bytes()
     except FileNotFoundError:
@@ -94,16 +120,20 @@ def _write_mask(folder: Path, mask: dict[str, Any], image: dict[str, Any], out: 
     if hashlib.sha256(data).hexdigest() != mask["sha256"]:
         raise BadInput(f"A mask of {mask['accession']} was changed after its release; review the export again.")
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.shape[:2] != (image["source_rows"], image["source_columns"]):
-        return None
-    on = (pixels if pixels.ndim == 2 else pixels.max(axis=2)) > 0
+    return None if pixels is None else (pixels if pixels.ndim == 2 else pixels.max(axis=2)) > 0
+
+
+def _write_mask(on: np.ndarray | None, image: dict[str, Any], out: Path, relative: str) -> bool:
+    """Resize a mask to its stored image (nearest) and write it; False when it has another size than the source."""
+    if on is None or on.shape != (image["source_rows"], image["source_columns"]):
+        return False
     small = cv2.resize(
         on.astype(np.uint8) * 255, (image["columns"], image["rows"]), interpolation=cv2.INTER_NEAREST_EXACT
     )
-    path = inside(out, f"masks/{mask['structure']}/{mask['accession']}.png")
+    path = inside(out, relative)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, cv2.imencode(".png", small)[1].tobytes())
-    return path.relative_to(out).as_posix()
+    return True
 
 
 def _map_points(points: list[float] | None, affine: list[float]) -> list[float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -12,13 +13,11 @@ from typing import Any
 
 from pipelines.contract import write_atomic
 from pipelines.deidentify.identities import Quarantine
-from pipelines.deidentify.labelmap import LINE_COLUMNS
 from pipelines.deidentify.studies import Studies, Study
 from pipelines.keys import DerivationSecret
+from pipelines.tables import STRUCTURES
 
-# Folder names reach the output, so only structures that are known by name are taken.
-STRUCTURES = frozenset({"lung", "lungs", "left_lung", "right_lung", "heart", "clavicle", "rib", *LINE_COLUMNS})
-POSITIONS = frozenset({"normal", "borderline", "abnormal"})
+POSITIONS = ("normal", "borderline", "abnormal")  # from good to bad
 _SPACES = re.compile(r"[\s-]+")
 
 
@@ -75,6 +74,10 @@ class MaskReader:
         if len(points) % 2 or len(points) < 4 or (position is not None and position not in POSITIONS):
             raise Quarantine("malformed", "a line of lines.jsonl")
         row = self._row(accession, structure, self.studies.join(accession))
+        if row["points"]:
+            # A second line of one structure, two central venous catheters say: a pair of nan parts them.
+            points = [*row["points"], math.nan, math.nan, *points]
+            position = max((p for p in (row["position"], position) if p), key=POSITIONS.index, default=None)
         row |= {"points": points, "position": position}
 
     def _row(self, accession: str, structure: str, study: Study) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Heads on frozen patch features: one linear layer, or UPerNet (Xiao et al., arXiv 1807.10221).
 
-A plain ViT gives one map; the four that UPerNet wants are made from it as in ViTDet's simple feature pyramid (Li et al.,
-arXiv 2203.16527). Features are normalised by the batch first, as in the linear evaluation of DINOv2.
+A plain ViT gives one map; the four that UPerNet wants are made from it as in the simple feature pyramid of ViTDet (Li
+et al., arXiv 2203.16527). Features are normalised by the batch first, as in the linear evaluation of DINOv2.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -14,10 +15,7 @@ from pipelines.contract import BadInput
 from pipelines.segmentation import rasters
 from pipelines.segmentation.centreline import thin
 from pipelines.segmentation.rasters import Box
-from pipelines.tables import LINES
-
-LABELS = {label.lower().replace("-", "_").replace(" ", "_"): label for label in LINES}
-"""Structure -> label of the lines and tubes, which are judged as lines too."""
+from pipelines.tables import LINE_STRUCTURES
 
 
 @dataclass
@@ -32,11 +30,11 @@ class Structure:
 
     @property
     def label(self) -> str:
-        return LABELS.get(self.name, self.name.replace("_", " ").capitalize())
+        return LINE_STRUCTURES.get(self.name, self.name.replace("_", " ").capitalize())
 
     @property
     def is_line(self) -> bool:
-        return self.name in LABELS
+        return self.name in LINE_STRUCTURES
 
     def knows(self, place: int) -> bool:
         return place in self.drawn or place in self.absent
@@ -119,7 +117,7 @@ def share_inside(cohort: Cohort, structure: Structure, places: Sequence[int], sh
 def _walk(xy: np.ndarray) -> np.ndarray:
     """Points a pixel apart along a polyline."""
     parts = []
-    for begin, end in zip(xy[:-1], xy[1:], strict=True):
+    for begin, end in pairwise(xy):
         count = max(int(np.hypot(*(end - begin))), 1)
         parts.append(begin + (end - begin) * (np.arange(count)[:, None] / count))
     return np.concatenate(parts)

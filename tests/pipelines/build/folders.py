@@ -114,6 +114,20 @@ class Deid:
         return release(self.folder) if released else self.folder
 
 
+def add_seg(deid: Deid, image: FileDataset, masks: list[tuple[str, str, np.ndarray]]) -> None:
+    """Add a DICOM SEG of an image: (structure, label, bool [rows, columns]) of each segment."""
+    from pipelines.segmentation import dicomseg
+
+    row = {"sop_class": DX, "instance": image.SOPInstanceUID, "series": image.SeriesInstanceUID}
+    row |= {"study": image.StudyInstanceUID, "patient": image.PatientID, "accession": image.AccessionNumber}
+    row |= {"sex": "F", "date": None, "modality": "DX", "source_rows": image.Rows, "source_columns": image.Columns}
+    path = deid.folder / f"{masks[0][0]}.dcm"
+    dicomseg.write(path, row, masks, "model", "0" * 64)
+    kept = next(r for r in deid.manifest if r["instance"] == str(image.SOPInstanceUID))
+    seg = {"kind": "object", "output": path.name, "sha256": sha256_file(path), "instance": f"2.25.{len(deid.manifest)}"}
+    deid.manifest.append(kept | seg | {"sop_class": "1.2.840.10008.5.1.4.1.1.66.4"})
+
+
 def dataset(pixels: np.ndarray, **uids: str) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = DX, uids["SOPInstanceUID"]

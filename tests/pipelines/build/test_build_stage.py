@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pipelines.cohort import Cohort
 from pipelines.contract import Outcome, read_json, run_stage
 from pipelines.keys import DerivationSecret
-from tests.pipelines.build.folders import SECRET, Deid, public_key, release
+from tests.pipelines.build.folders import SECRET, Deid, add_seg, public_key, release
 
 FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
@@ -118,6 +118,35 @@ def test_a_resized_mask_stays_a_mask(tmp_path: Path) -> None:
     assert set(np.unique(drawn)) == {0, 255}
 
 
+def test_polylines_without_a_mask_are_joined_too(tmp_path: Path) -> None:
+    deid = Deid(tmp_path / "deid")
+    deid.image("p", "s", "a")
+    nan = float("nan")
+    row = {"structure": "cvc", "points": [10, 10, 90, 70, nan, nan, 20, 20, 30, 30], "position": "abnormal"}
+    deid.masks.append(deid.keys("p", "s") | row)
+    mask = build(tmp_path, deid.write(), side=40).masks.to_pylist()[0]
+    assert (mask["structure"], mask["path"], mask["position"]) == ("cvc", None, "abnormal")
+    assert mask["points"][:4] == [4.75, 4.75, 44.75, 34.75] and np.isnan(mask["points"][4:6]).all()
+
+
+def test_segments_go_to_the_image_they_refer_to(tmp_path: Path) -> None:
+    deid = Deid(tmp_path / "deid")
+    deid.image("p", "s", "a", SeriesInstanceUID="2.25.77")
+    second = deid.image("p", "s", "b", SeriesInstanceUID="2.25.77")
+    left, right = np.zeros((2, 80, 100), bool)
+    left[20:60, 10:40] = right[20:60, 60:90] = True
+    add_seg(deid, second, [("left_lung", "Lung", left), ("right_lung", "Lung", right), ("ett", "ETT", left & right)])
+    add_seg(deid, second, [("spleen", "Nothing known", left)])
+    cohort = build(tmp_path, deid.write(), side=40)
+    masks = {mask["structure"]: mask for mask in cohort.masks.to_pylist()}
+    assert masks.keys() == {"lung", "ett"} and cohort.result["counts"]["masks_left_out"]["unknown"] == 1
+    assert cohort.index["instance"][masks["lung"]["image"]].as_py() == str(second.SOPInstanceUID)
+    drawn = cv2.imread(str(cohort.folder / masks["lung"]["path"]), cv2.IMREAD_UNCHANGED) > 0
+    assert drawn.shape == (40, 50) and drawn.sum() == 2 * 20 * 15 and drawn[10:30, 5:20].all()
+    empty = cv2.imread(str(cohort.folder / masks["ett"]["path"]), cv2.IMREAD_UNCHANGED)
+    assert empty.shape == (40, 50) and not empty.any()
+
+
 def test_a_mask_of_another_size_or_without_a_frontal_image_is_counted_out(tmp_path: Path) -> None:
     deid = Deid(tmp_path / "deid")
     deid.image("p", "small", "a")
@@ -126,7 +155,7 @@ def test_a_mask_of_another_size_or_without_a_frontal_image_is_counted_out(tmp_pa
     deid.mask("p", "side", np.ones((80, 100), np.uint8))
     cohort = build(tmp_path / "c", deid.write())
     assert len(cohort.masks) == 0
-    assert cohort.result["counts"]["masks_left_out"] == {"no_frontal": 1, "size": 1}
+    assert cohort.result["counts"]["masks_left_out"] == {"no_frontal": 1, "size": 1, "unknown": 0}
 
 
 def test_each_rule_excludes_what_it_says_and_is_counted(tmp_path: Path) -> None:

@@ -176,3 +176,13 @@ def test_a_name_in_place_of_a_label_becomes_nobodys_label(tmp_path: Path, studie
     many = "accession,labels\nA1,Fleckschatten\nA2,\n" + "".join(f"B{n},Fleckschatten\n" for n in range(4))
     values, _ = read_labels(tmp_path, studies, many)
     assert values[("PA1", "Fleckschatten")] == 1
+
+
+def test_two_lines_of_one_structure_are_both_kept(tmp_path: Path, studies: Studies) -> None:
+    reader = MaskReader(tmp_path, studies, SECRET)
+    for points, position in (([[1, 2], [3, 4]], "normal"), ([[5, 6], [7, 8]], "abnormal"), ([[0, 0], [9, 9]], None)):
+        row = {"accession": "A1", "structure": "CVC", "points": points, "position": position}
+        reader.add_line("s1", json.dumps(row))
+    (row,) = reader.table()
+    assert [p for p in row["points"] if p == p] == [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 9, 9]
+    assert len(row["points"]) == 16 and row["position"] == "abnormal"
