@@ -37,6 +37,8 @@ class Permission(StrEnum):
     MODEL_IMPORT = "model:import"
     EVALUATION_READ = "evaluation:read"
     EVALUATION_CREATE = "evaluation:create"
+    STUDY_READ = "study:read"
+    STUDY_CREATE = "study:create"
     JOB_READ = "job:read"
     JOB_CONTROL = "job:control"
     USER_MANAGE = "user:manage"
@@ -53,6 +55,7 @@ _READ = {
     P.RUN_READ,
     P.MODEL_READ,
     P.EVALUATION_READ,
+    P.STUDY_READ,
     P.JOB_READ,
 }
 # A privacy officer signs but builds nothing, a researcher builds but signs nothing, an administrator sees to the house.
@@ -76,7 +79,16 @@ GRANTS: dict[Role, frozenset[Permission]] = {
         | {P.EXPORT_REGISTER, P.EXPORT_DEIDENTIFY, P.EXPORT_REVIEW, P.QUARANTINE_READ, P.JOB_CONTROL, P.AUDIT_READ}
     ),
     Role.RESEARCHER: frozenset(
-        _READ | {P.LABEL_CREATE, P.COHORT_BUILD, P.RUN_CREATE, P.MODEL_IMPORT, P.EVALUATION_CREATE, P.JOB_CONTROL}
+        _READ
+        | {
+            P.LABEL_CREATE,
+            P.COHORT_BUILD,
+            P.RUN_CREATE,
+            P.MODEL_IMPORT,
+            P.EVALUATION_CREATE,
+            P.STUDY_CREATE,
+            P.JOB_CONTROL,
+        }
     ),
     Role.AUDITOR: frozenset(_READ | {P.AUDIT_READ, P.METRICS_READ}),
 }
@@ -97,6 +109,7 @@ CONTROLS: dict[str, Permission] = {
     "run": P.RUN_CREATE,
     "model": P.MODEL_IMPORT,
     "evaluation": P.EVALUATION_CREATE,
+    "study": P.STUDY_CREATE,
 }
 
 

@@ -189,6 +189,14 @@ class Client:
     def evaluation(self, id_: str) -> schemas.EvaluationOut:
         return self._call(schemas.EvaluationOut, "GET", f"/evaluations/{id_}")
 
+    def study(self, name: str, cohort: str, encoders: list[str], **spec: Any) -> schemas.StudyOut:
+        """Queue a scaling study. `spec`: sizes, seeds, pretrain (budget, batch, ...), starts, baselines, gpus, ..."""
+        body = {"name": name, "cohort": cohort, "encoders": encoders} | spec
+        return self._call(schemas.StudyOut, "POST", "/studies", body)
+
+    def study_now(self, id_: str) -> schemas.StudyOut:
+        return self._call(schemas.StudyOut, "GET", f"/studies/{id_}")
+
     # jobs
 
     def job(self, id_: str) -> schemas.JobOut:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic.fields import FieldInfo
 from sqlalchemy.orm import Session
 
-from pipelines.contract import Ref, Spec
+from pipelines.contract import Ref
 from server.access import REFERENCES, Caller
 from server.errors import Conflict, Forbidden, Invalid, NotFound, invalid_fields
 from server.settings import Settings
@@ -56,7 +56,9 @@ class Launch(Named):
 
 
 @cache
-def body_model(spec: type[Spec], envelope: type[Body] = Named, leave_out: frozenset[str] = frozenset()) -> type[Body]:
+def body_model(
+    spec: type[BaseModel], envelope: type[Body] = Named, leave_out: frozenset[str] = frozenset()
+) -> type[Body]:
     """The request body of a stage: `envelope` plus the spec's fields that a caller may give.
 
     `leave_out` names fields that the address of the call already gives. A bare path in a spec is a mistake of whoever
@@ -70,7 +72,8 @@ def body_model(spec: type[Spec], envelope: type[Body] = Named, leave_out: frozen
         if kind is None and _mentions_path(info.annotation):
             raise TypeError(f"{spec.__module__}: the field '{name}' is a path without a Ref")
         fields[name] = (_annotation(info, kind), info.default if not info.is_required() else ...)
-    title = spec.__module__.removesuffix(".spec").rpartition(".")[2].capitalize() + "Body"
+    stage = spec.__module__.removesuffix(".spec").rpartition(".")[2].capitalize()
+    title = f"{stage if spec.__name__ == 'Spec' else spec.__name__}Body"
     return create_model(title, __base__=envelope, **fields)
 
 
@@ -97,7 +100,7 @@ def _mentions_path(annotation: Any) -> bool:
 
 def resolve(
     session: Session,
-    spec: type[Spec],
+    spec: type[BaseModel],
     body: Body,
     caller: Caller,
     settings: Settings,

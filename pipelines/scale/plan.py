@@ -40,6 +40,16 @@ class Study(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+def judgement(study: Study, models: list[str], store: Path) -> dict[str, Any]:
+    """The spec of `scale`, as JSON, for these model folders of a study; `store` keeps features and scores."""
+    shared = {"cohort", "baselines", "tasks", "resamples", "minimum_positives", "device"}
+    return study.model_dump(mode="json", include=shared) | {
+        "models": models,
+        "seeds": list(study.probe_seeds),
+        "store": str(store),
+    }
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """One run of a study."""

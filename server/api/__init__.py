@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from server.api import cohorts, evaluations, exports, jobs, labels, models, people, runs, session, sites
+from server.api import cohorts, evaluations, exports, jobs, labels, models, people, runs, session, sites, studies
 
 PREFIX = "/api/v1"
 
@@ -12,6 +12,6 @@ PREFIX = "/api/v1"
 def router() -> APIRouter:
     """All routes of the API."""
     api = APIRouter(prefix=PREFIX)
-    for module in (sites, exports, labels, cohorts, runs, models, evaluations, jobs, people, session):
+    for module in (sites, exports, labels, cohorts, runs, models, evaluations, studies, jobs, people, session):
         api.include_router(module.router)
     return api

@@ -258,6 +258,34 @@ class EvaluationOut(WorkOut):
     cohort_id: str
 
 
+class StudyRunOut(Out):
+    """A run of a study, at its place in the grid."""
+
+    id: str
+    name: str
+    encoder: str
+    samples: int
+    seed: int
+    state: str
+    job: str | None
+
+
+class StudyOut(Out):
+    """A scaling study. `result` and `state` are those of the last judgement, `job` is the next or last one's."""
+
+    id: str
+    name: str
+    state: str
+    practice: bool
+    spec: dict[str, Any]
+    result: dict[str, Any] | None
+    created_at: Utc
+    job: str | None
+    cohort_id: str
+    runs: list[StudyRunOut]
+    """Small sizes first."""
+
+
 class JobOut(Out):
     id: str
     stage: str
@@ -271,6 +299,8 @@ class JobOut(Out):
     """When a queued job that failed before is tried again."""
     parent_id: str | None
     """The job that this one helps with."""
+    need_ids: list[str]
+    """The jobs that must end before this one is taken."""
     message: str
     progress: dict[str, Any] | None
     gpus: int

@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from pipelines.contract import BadInput, read_json, write_atomic
-from pipelines.scale.plan import PlannedRun, Study, planned_runs
+from pipelines.scale.plan import PlannedRun, Study, judgement, planned_runs
 from server.cli.stages import Json, console, read_spec, run
 
 
@@ -57,15 +57,10 @@ def _last_of_size(runs: list[PlannedRun], number: int) -> bool:
 
 def _judge(study: Study, models: list[Path], folder: Path, as_json: bool) -> dict[str, Any]:
     """The stage `scale` on the runs that stand; its report and result become those of the study."""
-    shared = study.model_dump(mode="json", include={"cohort", "baselines", "tasks", "resamples", "minimum_positives"})
-    values = shared | {
-        "models": [str(m) for m in models],
-        "seeds": study.probe_seeds,
-        "device": study.device,
-        "store": str(folder / "store"),
-    }
+    values = judgement(study, [str(m) for m in models], folder / "store")
+    asked = {key: value for key, value in values.items() if key not in ("models", "store", "device")}
     weights = [read_json(m / "card.json")["weights_sha256"] for m in models]
-    name = hashlib.sha256(json.dumps([shared, list(study.probe_seeds), weights]).encode()).hexdigest()[:12]
+    name = hashlib.sha256(json.dumps([asked, weights]).encode()).hexdigest()[:12]
     result = run("scale", values, folder / "judged" / name, as_json=as_json)
     for made in ("report.html", "scores.parquet", "results.parquet"):
         shutil.copyfile(folder / "judged" / name / made, folder / f".{made}")

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import cast
 
 from sqlalchemy import ColumnElement, CursorResult, Select, and_, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from server.jobs import finish
+from server.jobs import finish, lease
 from server.jobs.clock import clock
-from server.jobs.states import State, check
-from server.store.models import GpuSlot, Job
+from server.jobs.states import ENDED, State, check
+from server.store.models import GpuSlot, Job, job_need
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ def claim(session: Session, me: Claimant, queue: str, lease_seconds: float) -> C
     job = session.scalar(_oldest(session, me, queue))
     if job is None:
         return None
+    if not finish.prepare(session, job):
+        lease.end(session, job, State.CANCELED, "Nothing that it was to work on has finished; resume that first.")
+        return claim(session, me, queue, lease_seconds)
     slots = _free_slots(session, me, job.gpus)
     if len(slots) < job.gpus:
         # It keeps its place: smaller jobs that overtook it for ever would starve it.
@@ -71,8 +74,12 @@ def claim(session: Session, me: Claimant, queue: str, lease_seconds: float) -> C
 
 
 def _due(session: Session) -> ColumnElement[bool]:
-    """Queued, and not in the pause after an attempt that failed."""
-    return and_(Job.state == State.QUEUED, or_(Job.not_before.is_(None), Job.not_before <= clock(session)))
+    """Queued, not in the pause after an attempt that failed, and nothing that it needs is still to come."""
+    paused = or_(Job.not_before.is_(None), Job.not_before <= clock(session))
+    need = aliased(Job)
+    open_need = select(job_need.c.job_id).join(need, need.id == job_need.c.need_id)
+    open_need = open_need.where(job_need.c.job_id == Job.id, need.state.not_in(ENDED))
+    return and_(Job.state == State.QUEUED, paused, ~open_need.correlate(Job).exists())
 
 
 def wanted(session: Session) -> bool:

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run
+from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Study
 
-Resource = Export | LabelRun | Cohort | Run | Model | Evaluation
+Resource = Export | LabelRun | Cohort | Run | Model | Evaluation | Study
 RESOURCES: dict[str, type[Resource]] = {
     "export": Export,
     "label": LabelRun,
@@ -18,6 +19,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "run": Run,
     "model": Model,
     "evaluation": Evaluation,
+    "study": Study,
 }
 CARD = "card.json"
 # Folder of a run -> kind of the model in it. Tiny forms also export their seeded start.
@@ -37,19 +39,40 @@ def _made(session: Session, job: Job) -> Resource | None:
 def wait(session: Session, job: Job) -> None:
     """The job is queued again."""
     if thing := _made(session, job):
-        thing.state = "registered" if isinstance(thing, Export) else "waiting"
+        _become(thing, "registered" if isinstance(thing, Export) else "waiting")
+
+
+def prepare(session: Session, job: Job) -> bool:
+    """Settle what a job that is about to be taken works on; False when nothing of it stands.
+
+    A judgement of a study is of the runs that have finished by now: some may have failed, and none is waited for twice.
+    """
+    study = _made(session, job)
+    if not isinstance(study, Study):
+        return True
+    runs = [run.id for run in study.runs]
+    stand = select(Model.folder).where(Model.run_id.in_(runs), Model.kind == "run", Model.state == "ready")
+    folders = tuple(f"/{folder}" for folder in session.scalars(stand))
+    models = [path for path in job.spec["models"] if path.endswith(folders)]
+    job.spec = job.spec | {"models": models}
+    return bool(models)
 
 
 def begin(session: Session, job: Job) -> None:
     """A worker took the job."""
     if thing := _made(session, job):
-        thing.state = "working"
+        _become(thing, "working")
+
+
+def _become(thing: Resource, state: str) -> None:
+    """A study that was judged once stays ready: its last answer stands."""
+    thing.state = "ready" if isinstance(thing, Study) and thing.result is not None else state
 
 
 def fail(session: Session, job: Job) -> None:
     """The job failed or was canceled."""
     if thing := _made(session, job):
-        thing.state = "failed"
+        _become(thing, "failed")
 
 
 def apply(session: Session, job: Job, result: dict[str, Any], root: Path) -> None:

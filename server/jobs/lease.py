@@ -9,13 +9,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import cast
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import CursorResult, Select, select, update
 from sqlalchemy.orm import Session
 
 from server.jobs import finish, outbox
 from server.jobs.clock import clock
 from server.jobs.states import State, move
-from server.store.models import GpuSlot, Job, now
+from server.store.models import GpuSlot, Job, job_need, now
 
 LONGEST_PAUSE = 3600.0
 
@@ -48,6 +48,17 @@ def end(session: Session, job: Job, state: State, message: str) -> None:
     if state is not State.SUCCEEDED:
         finish.fail(session, job)
     _close_shares(session, job)
+    for waiting in session.scalars(_waiting_for(job)):
+        outbox.add(session, waiting)
+
+
+def _waiting_for(job: Job) -> Select[Job]:
+    """Queued jobs that may be taken now that `job` is over."""
+    return (
+        select(Job)
+        .join(job_need, job_need.c.job_id == Job.id)
+        .where(job_need.c.need_id == job.id, Job.state == State.QUEUED)
+    )
 
 
 def _close_shares(session: Session, job: Job) -> None:

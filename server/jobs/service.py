@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Select, select
@@ -27,12 +28,13 @@ def enqueue(
     max_attempts: int = 3,
     parent_id: str | None = None,
     id_: str | None = None,
+    needs: Iterable[Job] = (),
 ) -> Job:
     """Queue a stage, in the caller's transaction.
 
     `spec` holds resolved paths and nothing but JSON, `folder` is the run folder below the data root, `resource_kind`
-    one of export, label, cohort, run, model and evaluation. `processes` above 1 runs the stage under torchrun.
-    `parent_id` is the job that this one is a share of.
+    one of export, label, cohort, run, model, evaluation and study. `processes` above 1 runs the stage under torchrun.
+    `parent_id` is the job that this one is a share of; it is not taken before `needs` have ended, well or badly.
     """
     job = Job(
         id=id_ or new_id(),
@@ -47,6 +49,7 @@ def enqueue(
         processes=processes,
         created_by=created_by,
         max_attempts=max_attempts,
+        needs=list(needs),
     )
     session.add(job)
     outbox.add(session, job)

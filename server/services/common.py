@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from sqlalchemy import select
@@ -12,10 +13,10 @@ from server.errors import Conflict, NotFound
 from server.jobs import service as job_service
 from server.jobs.states import ENDED
 from server.settings import Settings
-from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Site
+from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Site, Study
 from server.store.paging import LIMIT, Page, newest
 
-R = TypeVar("R", Site, Export, LabelRun, Cohort, Run, Model, Evaluation, Job)
+R = TypeVar("R", Site, Export, LabelRun, Cohort, Run, Model, Evaluation, Study, Job)
 
 
 def get(session: Session, model: type[R], id_: str) -> R:
@@ -53,17 +54,19 @@ def queue(
     session: Session,
     caller: Caller,
     settings: Settings,
-    row: Export | LabelRun | Cohort | Run | Model | Evaluation,
+    row: Export | LabelRun | Cohort | Run | Model | Evaluation | Study,
     stage: str,
     spec: dict[str, Any],
     *,
     gpus: int = 0,
     processes: int = 1,
+    folder: str | None = None,
+    needs: Iterable[Job] = (),
 ) -> Job:
-    """Queue the stage that makes `row`, whose folder is already set."""
+    """Queue the stage that makes `row`, in its folder when no other is given, behind the jobs `needs`."""
     session.add(row)
     session.flush()
-    verb = {"deidentify": "De-identify", "build": "Build", "pretrain": "Pretrain", "import": "Import"}
+    verb = {"deidentify": "De-identify", "build": "Build", "pretrain": "Pretrain", "import": "Import", "scale": "Judge"}
     return job_service.enqueue(
         session,
         stage=stage,
@@ -71,9 +74,10 @@ def queue(
         resource_id=row.id,
         title=f"{verb.get(stage, stage.capitalize())} {row.name}"[:200],
         spec=spec,
-        folder=row.folder or "",
+        folder=folder or row.folder or "",
         gpus=gpus,
         processes=processes,
         created_by=caller.user_id,
         max_attempts=settings.max_attempts,
+        needs=needs,
     )

@@ -147,6 +147,32 @@ class Evaluation(Work, Base):
     cohort: Mapped[Cohort] = relationship()
 
 
+study_run = Table(
+    "study_run",
+    Base.metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("run_id", ForeignKey("run.id"), primary_key=True),
+)
+
+
+class Study(Work, Base):
+    """A scaling study: runs at nested sizes, and one judgement of all that stand. `folder` is that of the last one."""
+
+    __tablename__ = "study"
+    cohort_id: Mapped[str] = mapped_column(ForeignKey("cohort.id"))
+    cohort: Mapped[Cohort] = relationship()
+    runs: Mapped[list[Run]] = relationship(secondary=study_run)
+    """Another study's as well, where that one made the same run already."""
+
+
+job_need = Table(
+    "job_need",
+    Base.metadata,
+    Column("job_id", ForeignKey("job.id"), primary_key=True),
+    Column("need_id", ForeignKey("job.id"), primary_key=True, index=True),
+)
+
+
 class Job(Base):
     """A unit of queued work. The row decides who works on it; `lease_token` fences every later write."""
 
@@ -181,7 +207,18 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    needs: Mapped[list[Job]] = relationship(
+        secondary=job_need,
+        primaryjoin=lambda: Job.id == job_need.c.job_id,
+        secondaryjoin=lambda: Job.id == job_need.c.need_id,
+    )
+    """It is taken only when these have ended, well or badly."""
     __table_args__ = (Index("ix_job_state_created", "state", "created_at"),)
+
+    @property
+    def need_ids(self) -> list[str]:
+        """Ids of the jobs that must end before this one."""
+        return [need.id for need in self.needs]
 
 
 class Outbox(Base):

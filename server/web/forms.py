@@ -36,9 +36,10 @@ def again_on_problem(request: Request, form: BaseModel, show: Callable[..., Resp
     request.state.form_again = again
 
 
-def body_of(model: type[BaseModel], form: BaseModel) -> Any:
-    """The API's body for a form: fields left empty take the body's defaults. Invalid names what is wrong."""
+def body_of(model: type[BaseModel], form: BaseModel | dict[str, Any]) -> Any:
+    """The API's body for a form or its values: what is empty takes the body's defaults. Invalid says what is wrong."""
     try:
-        return model.model_validate({k: v for k, v in form.model_dump().items() if v not in ("", [])})
+        values = form if isinstance(form, dict) else form.model_dump()
+        return model.model_validate({k: v for k, v in values.items() if v not in ("", [])})
     except ValidationError as error:
         raise invalid_fields(list(error.errors())) from None

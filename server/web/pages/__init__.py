@@ -1,5 +1,20 @@
 """One file per screen. Each route declares its permission, as the routes of the API do."""
 
-from server.web.pages import admin, cohorts, evaluations, exports, home, jobs, labels, models, review, runs, signin
+from server.web.pages import (
+    admin,
+    cohorts,
+    evaluations,
+    exports,
+    home,
+    jobs,
+    labels,
+    models,
+    review,
+    runs,
+    signin,
+    studies,
+)
 
-routers = [m.router for m in (signin, home, exports, review, labels, cohorts, runs, models, evaluations, jobs, admin)]
+routers = [
+    m.router for m in (signin, home, exports, review, labels, cohorts, runs, models, evaluations, studies, jobs, admin)
+]

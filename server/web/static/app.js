@@ -29,8 +29,8 @@ const draw = async (figure) => {
     plot = new uPlot({
       width: box.clientWidth, height: 260, cursor: { y: false }, legend: { live: true },
       scales: { x: { time: false } },
-      axes: [{ ...axis, label: "step" }, { ...axis, size: 56 }],
-      series: [{ label: "step" }, { label: data.label, stroke: token(figure.dataset.colour || "--light"), width: 2, points: { show: false } }],
+      axes: [{ ...axis, label: data.axis || "step" }, { ...axis, size: 56 }],
+      series: [{ label: data.axis || "step" }, { label: data.label, stroke: token(figure.dataset.colour || "--light"), width: 2, points: { show: false } }],
     }, columns, box);
     new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 260 })).observe(box);
     return data;

@@ -13,7 +13,7 @@ from server.access import COMMAND_LINE, Role
 from server.app import create_app
 from server.services import people, sites
 from server.settings import Settings
-from server.store.models import Cohort, Evaluation, Export, Job, JobEvent, LabelRun, Model, Review, Run, now
+from server.store.models import Cohort, Evaluation, Export, Job, JobEvent, LabelRun, Model, Review, Run, Study, now
 
 PASSWORD = "a long enough password"
 COUNTS = {
@@ -85,7 +85,32 @@ def _furnish(session, site, root: Path) -> None:
         (root / "runs" / "working" / "pictures" / f"step-{step:08d}.png").write_bytes(b"\x89PNG")
     (root / "evaluations" / "ready").mkdir(parents=True)
     (root / "evaluations" / "ready" / "report.html").write_text("<p style='color:red'>The answer</p>")
+    _furnish_studies(session, root)
     _furnish_jobs(session)
+
+
+def _furnish_studies(session, root: Path) -> None:
+    def curve(task: str, break_even: int | None) -> dict:
+        points = [
+            {"samples": n, "value": v, "difference": v - 0.6, "difference_low": v - 0.65, "difference_high": v - 0.55}
+            for n, v in ((900, 0.61), (1800, 0.72))
+        ]
+        return {"encoder": "mi2-tiny", "task": task, "break_even": break_even, "baseline": "start", "points": points}
+
+    answer = "mi2-tiny: from 1,800 samples on it beats start on the view."
+    result = {"answer": answer, "curves": [curve("view", 1800), curve("lines", None)]}
+    spec = {"pretrain": {"budget": 6400, "batch": 16}, "sizes": [900, 1800]}
+    for number, state in enumerate(("waiting", "working", "ready", "failed")):
+        end = {"state": state, "practice": state == "ready", "cohort_id": "c00000000002", "folder": f"studies/{state}"}
+        study = Study(id=f"5{number:011d}", name=f"Study {state}", spec=spec, **end)
+        study.runs = list(session.query(Run))
+        study.result = result if state == "ready" else None
+        session.add(study)
+    for number, run in enumerate(session.query(Run).order_by(Run.id)):
+        run.spec = run.spec | {"samples": 900 * (1 + number // 2), "seed": number % 2}
+    session.flush()
+    (root / "studies" / "ready").mkdir(parents=True)
+    (root / "studies" / "ready" / "report.html").write_text("<p>From 1,800 samples on</p>")
 
 
 def _furnish_labels(session) -> None:

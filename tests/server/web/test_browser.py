@@ -90,6 +90,37 @@ def test_a_researcher_labels_an_export_and_builds_a_cohort_with_the_labels(addre
         browser.close()
 
 
+def test_a_researcher_starts_a_study_and_sees_its_grid(address, furnished, tmp_path):
+    with furnished.state.database.session() as session:
+        counts = {"splits": {"train": {"images": 2000}}}
+        cohort = session.get_one(Cohort, "c00000000002")
+        cohort.result = (cohort.result or {}) | {"counts": counts}
+    with sync_playwright() as p:
+        browser = _chromium(p)
+        page = browser.new_page(viewport={"width": 1280, "height": 1100})
+        page.goto(f"{address}/studies/new")
+        page.fill("input[name=name]", "researcher")
+        page.fill("input[name=password]", PASSWORD)
+        page.click("button.primary")
+        page.wait_for_selector("h1:has-text('Start a scaling study')")
+        page.fill("input[name=name]", "Walked study")
+        page.check("input[name=encoders][value='mi2-tiny']")
+        page.check("input[name=encoders][value='rad-dino-tiny']")
+        page.fill("input[name=sizes]", "500, 1000")
+        page.fill("input[name=seeds]", "0, 1")
+        page.screenshot(path=tmp_path / "form.png", full_page=True)
+        page.click("button.primary")
+        page.wait_for_selector("h1:has-text('Walked study')")
+        assert page.locator("a[href^='/runs/'] .mark").count() == 12, "three sizes, two seeds, two encoders"
+        page.screenshot(path=tmp_path / "grid.png", full_page=True)
+        page.click("text=Cancel the study")
+        page.wait_for_selector("text=Resume what stopped")
+        page.goto(f"{address}/studies/500000000002")
+        page.wait_for_selector(".uplot canvas")
+        page.screenshot(path=tmp_path / "study.png", full_page=True)
+        browser.close()
+
+
 def _finish(app, run):
     """What a worker does at the end of a label job, with the result of one that is ready already."""
     with app.state.database.session() as session:

@@ -11,10 +11,11 @@ from tests.server.web.conftest import PASSWORD
 PAGES = [
     "/", "/exports", "/exports/new", "/review", "/review/e00000000002", "/labels", "/labels/new", "/cohorts",
     "/cohorts/new", "/runs", "/runs/new", "/models", "/models/new", "/evaluations", "/evaluations/new", "/jobs",
-    "/sites", "/people", "/audit",
+    "/studies", "/studies/new", "/sites", "/people", "/audit",
     *[f"/exports/e{n:011d}" for n in range(6)],
     *[f"/{kind}s/{letter}{n:011d}" for kind, letter in
-      (("label", "1"), ("cohort", "c"), ("run", "a"), ("model", "b"), ("evaluation", "d")) for n in range(4)],
+      (("label", "1"), ("cohort", "c"), ("run", "a"), ("model", "b"), ("evaluation", "d"), ("studie", "5"))
+      for n in range(4)],
     *[f"/jobs/f{n:011d}" for n in range(6)],
 ]  # fmt: skip
 
@@ -29,7 +30,7 @@ def test_every_page_renders_with_one_heading_and_a_state(browse, path):
     assert " None" not in re.sub(r"<script.*?</script>", "", page.text)
 
 
-@pytest.mark.parametrize("path", ["/", "/exports", "/runs/a00000000002", "/signin"])
+@pytest.mark.parametrize("path", ["/", "/exports", "/runs/a00000000002", "/studies/500000000002", "/signin"])
 def test_pages_obey_the_content_security_policy(browse, path):
     """No inline script, no inline style, no handler attribute, nothing from another host."""
     text = browse().get(path).text
@@ -201,3 +202,32 @@ def test_every_recogniser_is_explained_on_the_pages():
 
     named = {"known", "misspelt", "dates", "cue", "forms", "house", "presidio", *general._SOURCES}
     assert named | {engines.SpacyEngine.name, engines.TransformersEngine.name} == RECOGNISERS.keys()
+
+
+def test_a_study_shows_its_grid_its_break_even_and_its_curve(browse):
+    client = browse()
+    page = client.get("/studies/500000000002").text
+    assert re.search(r'<th scope="row">mi2-tiny</th><td class="num">900</td>', page)
+    assert page.count('href="/runs/a0') == 4
+    assert "1,800 samples" in page and "not reached" in page and "Practice data" in page
+    assert 'data-curve="/studies/500000000002/curves/1.json"' in page
+    data = client.get("/studies/500000000002/curves/0.json").json()
+    assert (data["steps"], data["values"], data["axis"]) == ([900, 1800], [0.61, 0.72], "samples")
+    assert client.get("/studies/500000000002/curves/2.json").status_code == 404
+    report = client.get("/studies/500000000002/report.html")
+    assert report.status_code == 200 and "sandbox" in report.headers["Content-Security-Policy"]
+    assert client.get("/studies/500000000000/report.html").status_code == 404
+
+
+def test_a_study_is_controlled_by_who_may(browse):
+    path = "/studies/500000000002"
+    assert "Judge what stands" in browse("researcher").get(path).text
+    assert "Judge what stands" not in browse("auditor").get(path).text
+    assert browse("auditor").post(f"{path}/cancel").status_code == 403
+
+
+def test_a_refused_study_comes_back_with_what_was_typed(browse):
+    form = {"name": "Winter", "cohort": "c00000000002", "encoders": ["mi2-tiny"], "sizes": "10, many", "budget": "64"}
+    page = browse().post("/studies", data=form | {"batch": "8", "seeds": "0,1"})
+    assert page.status_code == 422 and "sizes" in page.text
+    assert 'value="10, many"' in page.text and 'value="0, 1"' in page.text and 'value="mi2-tiny" checked' in page.text
