@@ -7,9 +7,10 @@ from pydantic import Field
 
 from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
+from pipelines.reporting.spec import Reporting
 
 ProbedTask = Literal["findings", "lines", "view"]
-Task = ProbedTask
+Task = Literal[ProbedTask, "reports"]
 
 
 class Spec(Base):
@@ -25,6 +26,12 @@ class Spec(Base):
     resamples: int = Field(2000, ge=100)
     minimum_positives: int = Field(5, ge=1)
     """Labels with fewer positive test patients are listed, not scored."""
+    reports: Reporting = Reporting()
+    """How the writers of the task `reports` are trained."""
+    language_model: Annotated[Path | None, Ref("weights")] = None
+    """Folder of a causal language model as transformers saves it; None trains a small one from nothing."""
+    chexbert: Annotated[Path | None, Ref("weights")] = None
+    """Folder of CheXbert with its published weights; None leaves its F1 out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: Annotated[Path | None, Ref("internal")] = None
     """Folder of features and score parts that evaluations share; None takes the run folder."""

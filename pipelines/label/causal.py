@@ -33,10 +33,10 @@ class CausalModel:
     def __init__(self, folder: Path, device: str, new_tokens: int) -> None:
         self.device = _device(device)
         self.new_tokens = new_tokens
-        self.tokenizer, self.model = _load(folder, self.device)
+        self.tokenizer, self.model = load_causal(folder, self.device)
         self.context = min(_context(self.model.config), self.tokenizer.model_max_length)
         self.chats = self.tokenizer.chat_template is not None
-        self.digest = _digest(folder)
+        self.digest = folder_digest(folder)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """A conversation as tokens, ready for an answer."""
@@ -118,7 +118,8 @@ def _device(wanted: str) -> torch.device:
     return torch.device("cuda" if found and wanted != "cpu" else "cpu")
 
 
-def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
+def load_causal(folder: Path, device: torch.device) -> tuple[Any, Any]:
+    """Tokenizer (padding on the left) and model in evaluation mode of a folder; BadInput when it holds none."""
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     wanted = (
@@ -154,7 +155,7 @@ def _context(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
-def _digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
     """Names the content of a model folder: weights, tokenizer, chat template, settings."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     listed = "".join(f"{p.name} {sha256_file(p)}\n" for p in files)
