@@ -64,6 +64,27 @@ def test_code_meanings_of_public_schemes_are_words_of_codes(meaning: str, kept: 
     assert (item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning) == ("1", "SCT", kept)
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "kept"),
+    [
+        ("LossyImageCompressionMethod", "ISO_10918_1", "ISO_10918_1"), ("PixelIntensityRelationship", "LIN", "LIN"),
+        ("PixelIntensityRelationship", "DISP", "DISP"), ("LossyImageCompressionMethod", "ISO_99999_1", ""),
+        ("PixelIntensityRelationship", "LINDQUIST", ""), ("ScanOptions", "LIN", ""),
+    ],
+)  # fmt: skip
+def test_closed_lists_of_the_standard_are_kept_where_they_belong(keyword: str, value: str, kept: str) -> None:
+    ds = instance()
+    setattr(ds, keyword, value)
+    assert (read(clean(as_bytes(ds)))[keyword].value or "") == kept
+
+
+def test_a_patient_who_is_called_as_a_term_is_costs_the_term_and_not_the_image() -> None:
+    ds = instance(name="Lin^Xiuying")
+    ds.PixelIntensityRelationship = "LIN"
+    written = clean(as_bytes(ds))
+    assert not read(written).PixelIntensityRelationship and b"LIN" not in written.data
+
+
 def test_what_is_empty_stays_empty_where_the_profile_lets_it() -> None:
     ds = instance()
     ds.ReferencedStudySequence, ds.ReferencedPerformedProcedureStepSequence = Sequence(), Sequence()
