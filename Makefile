@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 RUN_STAMP := $(VENV)/.synced-run
 DEV_STAMP := $(VENV)/.synced-dev
 
-.PHONY: help setup setup-dev demo up test test-all lint bench lock browser readers clean
+.PHONY: help setup setup-dev demo up test test-all lint bench bench-all lock browser readers clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ lint: $(DEV_STAMP) ## ruff, mypy, import rules
 
 bench: $(DEV_STAMP) ## measured claims; appends to docs/benchmarks.md
 	@for bench in tests/benchmarks/{bench,deid,reports}_*.py; do PYTHONPATH=. $(BIN)/python $$bench || exit 1; done
+
+bench-all: bench ## also those that take an hour each
+	@for bench in tests/benchmarks/long_*.py; do PYTHONPATH=. $(BIN)/python $$bench || exit 1; done
 
 lock: | $(UV) ## compile the locks anew
 	@$(UV) pip compile -q --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \

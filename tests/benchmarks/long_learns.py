@@ -1,6 +1,6 @@
 """It learns: both tiny encoders on real radiographs and reports, three seeds each, against their untrained starts.
 
-    python -m tests.benchmarks.bench_learns [--work FOLDER] [--studies 900]
+    python -m tests.benchmarks.long_learns [--work FOLDER] [--studies 900]
 
 An export of real studies (../shared) goes through the product's own commands: de-identified, released, built into a
 cohort at 128 px, pretrained and evaluated by linear probes on patients of the test split. The three runs of an encoder
@@ -59,7 +59,7 @@ def make_cohort(work: Path, shared: Path, studies: int) -> Path:
         subprocess.run(command, check=True)
     intramural(work, "deidentify", export, deid, "--workers", 1)
     if not (deid / "release.json").exists():
-        who = ("--reviewer", "bench_learns", "--purpose", "Benchmark", "--approval", "BENCH-1")
+        who = ("--reviewer", "long_learns", "--purpose", "Benchmark", "--approval", "BENCH-1")
         intramural(work, "review", deid, "--release", *who)
     intramural(work, "build", deid, cohort, "--side", SIDE, "--workers", 1)
     return cohort
