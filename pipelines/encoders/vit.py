@@ -41,7 +41,7 @@ class VitDims:
 RAD_DINO = VitDims(image=518, dim=768, depth=12, heads=12)
 # LayerScale starts at 1: at 1e-5 the blocks of a small ViT say nothing for the few hundred steps it is trained.
 RAD_DINO_TINY = VitDims(
-    image=112, dim=96, depth=4, heads=3, layer_scale=1.0, prototypes=1024, head_hidden=256, head_bottleneck=64
+    image=112, dim=64, depth=3, heads=2, layer_scale=1.0, prototypes=256, head_hidden=128, head_bottleneck=64
 )
 
 

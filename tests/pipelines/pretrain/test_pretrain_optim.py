@@ -43,10 +43,10 @@ def test_layers_decay_as_dinov2s_do() -> None:
     assert len(where) == len(list(tower.parameters())) + len(list(head.parameters()))
     scale = {n: where[id(p)]["scale"] for n, p in tower.named_parameters()}
     assert scale["norm.weight"] == 1.0  # layer depth + 1
-    assert scale["blocks.3.mlp.fc1.weight"] == pytest.approx(0.9)
-    assert scale["blocks.0.mlp.fc1.weight"] == pytest.approx(0.9**4)
-    assert scale["pos_embed"] == scale["cls_token"] == pytest.approx(0.9**5)
-    assert scale["patch_embed.proj.weight"] == pytest.approx(0.2 * 0.9**5)
+    assert scale["blocks.2.mlp.fc1.weight"] == pytest.approx(0.9)
+    assert scale["blocks.0.mlp.fc1.weight"] == pytest.approx(0.9**3)
+    assert scale["pos_embed"] == scale["cls_token"] == pytest.approx(0.9**4)
+    assert scale["patch_embed.proj.weight"] == pytest.approx(0.2 * 0.9**4)
     decays = {n for n, p in tower.named_parameters() if where[id(p)]["decays"]}
     assert {"pos_embed", "cls_token", "blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= decays
     assert not any("bias" in n or "norm" in n or "gamma" in n for n in decays)
