@@ -107,10 +107,10 @@ RECIPES: dict[str, Recipe] = {
         Optimiser(1e-3, 1024, 1e-6, 0.1, (0.04, 0.4), 3.0, layer_decay=0.9, patch_embed_scale=0.2),
         Dino(global_side=518, local_side=196, locals=8),
     ),
-    # Ours: a model this small, trained for hundreds of steps from nothing, needs a quick teacher and a high rate: at 1e-3
-    # and a teacher of 0.98 it was no better than its start. With the EMA centre and a warmer teacher it collapses to
-    # uniform assignments within a hundred steps (teacher entropy near log K); Sinkhorn and a teacher at 0.02 do not.
-    # Patches weigh less than images, and grey values stay: what they tell is learnt first.
+    # Ours: a model this small, trained for hundreds of steps from nothing, needs a quick teacher and a high rate; at
+    # 1e-3 and a teacher of 0.98 it was no better than its start. With the EMA centre and a warmer teacher it
+    # collapses to uniform assignments within a hundred steps (teacher entropy near log K); Sinkhorn and a teacher at
+    # 0.02 do not. Patches weigh less than images, and grey values stay: what they tell is learnt first.
     "rad-dino-tiny": Recipe(
         Optimiser(4e-3, None, 1e-5, 0.1, (0.04, 0.1), 3.0),
         Dino(
@@ -126,6 +126,6 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "mi2": Recipe(Optimiser(1e-5, None, 1e-9, 5, (0.2, 0.2), 1.0), Unicl(side=480)),
-    # Ours: from random weights, CLIP's rates for small towers.
-    "mi2-tiny": Recipe(Optimiser(1e-3, None, 1e-5, 0.1, (0.05, 0.05), 1.0), Unicl(side=128)),
+    # Ours: CLIP's rate for small towers; at 2e-3 the features of a few hundred steps fall into six dimensions.
+    "mi2-tiny": Recipe(Optimiser(4e-4, None, 1e-5, 0.1, (0.05, 0.05), 1.0), Unicl(side=128)),
 }
