@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.contract import BadInput, read_json
-from pipelines.encoders import dinov3, mi2, prepare, vit, vit_names
-from pipelines.encoders.folder import HEAD, WEIGHTS, ModelCard, check_weights, read_card
+from pipelines.encoders import dinov3, mi2, vit, vit_names
+from pipelines.encoders.folder import HEAD, TOWER, WEIGHTS, ModelCard, check_weights, read_card
+from pipelines.encoders.prepare import prepare
 from pipelines.encoders.strict import load_strict, read_safetensors
 from pipelines.encoders.tokens import Tokenizer
+from pipelines.preprocessing import DINO, MI2, RAD_DINO, Preprocessing
 
 RAD_DINO_KINDS = ("rad-dino", "rad-dino-tiny")
 MI2_KINDS = ("mi2", "mi2-tiny")
@@ -24,16 +26,18 @@ class Encoder(nn.Module):
     """A frozen image encoder in evaluation mode."""
 
     name: str
-    """`rad-dino`, `rad-dino-tiny`, `mi2`, `mi2-tiny`, `dinov2` or `dinov3`."""
+    """`rad-dino`, `rad-dino-tiny`, `mi2`, `mi2-tiny`, `dinov2`, `dinov3`, or the name of another baseline."""
     pooled_dim: int
     patch_dim: int
     image: int
     """Side of the prepared images in pixels."""
+    how: Preprocessing
+    """The published scaling that `prepare` applies."""
     card: ModelCard
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
         """Stored grey images (uint8 [H, W], any shapes) to float32 [B, 3, image, image] by the published scaling."""
-        raise NotImplementedError
+        return prepare(images, self.how).to(self.device)
 
     def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """pooled_BD and patches_BHWD, float32, without gradients."""
@@ -41,11 +45,11 @@ class Encoder(nn.Module):
 
     def embed_images(self, x_BCHW: Tensor) -> Tensor:
         """Unit vectors [B, P] comparable with `embed_text`; BadInput for an encoder without text."""
-        raise BadInput(f"{self.name} has no text tower; zero-shot needs an mi2 model.")
+        raise BadInput(f"{self.name} has no text tower; zero-shot needs a model with one.")
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors [T, P] of texts; BadInput for an encoder without text."""
-        raise BadInput(f"{self.name} has no text tower; zero-shot needs an mi2 model.")
+        raise BadInput(f"{self.name} has no text tower; zero-shot needs a model with one.")
 
     @property
     def device(self) -> torch.device:
@@ -63,11 +67,8 @@ class VitEncoder(Encoder):
         super().__init__()
         self.tower, self.image = tower, dims.image
         self.pooled_dim = self.patch_dim = dims.dim
-        self._prepare = prepare.prepare_rad_dino if card.encoder in RAD_DINO_KINDS else prepare.prepare_dino
+        self.how = (RAD_DINO if card.encoder in RAD_DINO_KINDS else DINO).at(dims.image)
         self._freeze(card, device)
-
-    def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        return self._prepare(images, self.image).to(self.device)
 
     @torch.no_grad()
     def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,11 +81,9 @@ class Mi2Encoder(Encoder):
     def __init__(self, towers: mi2.Mi2, tokenizer: Tokenizer, card: ModelCard, device: str) -> None:
         super().__init__()
         self.towers, self.tokenizer, self.image = towers, tokenizer, towers.dims.image
+        self.how = MI2.at(self.image)
         self.pooled_dim = self.patch_dim = towers.dims.dims[-1]
         self._freeze(card, device)
-
-    def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        return prepare.prepare_mi2(images, self.image).to(self.device)
 
     @torch.no_grad()
     def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,6 +103,10 @@ def open_encoder(folder: Path, device: str) -> Encoder:
     """See `pipelines.encoders.load_encoder`."""
     card = read_card(folder)
     check_weights(folder, card)
+    if (folder / TOWER).exists():
+        from pipelines.encoders.library import open_library_encoder
+
+        return open_library_encoder(folder, card, device)
     if card.encoder in (*RAD_DINO_KINDS, "dinov2"):
         tower, dims, _ = load_rad_dino(folder)
         return VitEncoder(tower, dims, card, device)

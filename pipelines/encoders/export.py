@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from pipelines.contract import write_atomic
-from pipelines.encoders import dinov3, mi2, prepare, vit, vit_names
+from pipelines.encoders import dinov3, mi2, vit, vit_names
 from pipelines.encoders.folder import HEAD, HUB, WEIGHTS
 from pipelines.encoders.strict import write_safetensors
 from pipelines.encoders.tokens import Tokenizer
+from pipelines.preprocessing import RAD_DINO
 
 
 def write_rad_dino(folder: Path, tower: vit.Vit, dims: vit.VitDims, head: vit.DinoHead | None) -> None:
@@ -87,8 +88,8 @@ def _preprocessor(side: int) -> dict[str, object]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": [prepare.RAD_DINO_MEAN] * 3,
-        "image_std": [prepare.RAD_DINO_STD] * 3,
+        "image_mean": list(RAD_DINO.mean),
+        "image_std": list(RAD_DINO.std),
     }
 
 

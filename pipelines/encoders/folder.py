@@ -7,6 +7,7 @@ model.safetensors    the weights under their published keys
 rad-dino kinds       config.json, preprocessor_config.json (a transformers folder), dino_head.safetensors,
                      backbone_compatible.safetensors (the weights again, under the keys of the dinov2 hub and timm)
 mi2 kinds            mi2.json, tokenizer.json
+of a library         tower.json (family, architecture, preprocessing) and what that library reads besides
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pipelines.contract import BadInput, read_json, sha256_file, write_atomic
 WEIGHTS = "model.safetensors"
 HEAD = "dino_head.safetensors"
 HUB = "backbone_compatible.safetensors"
+TOWER = "tower.json"
 README = "README.md"
 PATIENTS = pa.schema([("patient", pa.string())])
 
@@ -47,6 +49,9 @@ class ModelCard(BaseModel):
     """Digests of the de-identification policies of its data."""
     seen: tuple[str, ...] = ()
     """Public data sets the weights are known to have been trained on."""
+    baseline: str = ""
+    """Row of the table of baselines that open weights came in by."""
+    licence: str = ""
     samples: int = 0
     studies: int = 0
     patients: int = 0
@@ -117,6 +122,7 @@ def describe(card: ModelCard, files: Sequence[str]) -> str:
     }
     facts = {
         "Encoder": card.encoder,
+        "Licence of the weights": card.licence,
         "Cohort (digest)": card.cohort,
         "De-identification policies (digests)": ", ".join(card.policies),
         "Samples, studies, patients": f"{card.samples}, {card.studies}, {card.patients}" if card.samples else None,

@@ -9,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# microsoft/rad-dino preprocessor_config.json; ImageNet statistics in MedImageInsight's config.yaml.
-RAD_DINO_MEAN, RAD_DINO_STD = 0.5307, 0.2583
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from pipelines.preprocessing import IMAGENET_MEAN, IMAGENET_STD, RAD_DINO, Preprocessing, Triple
+
+
+def prepare(images: Sequence[np.ndarray], how: Preprocessing) -> Tensor:
+    """uint8 grey images [H, W] of any shapes to float32 [B, channels, size, size]."""
+    grey_B1HW = torch.stack([_fit(scale_min_max(i) if how.min_max else i, how) for i in images]) / 255
+    return normalise(grey_B1HW, how.mean, how.std, how.channels)
 
 
 def scale_min_max(image_HW: np.ndarray) -> np.ndarray:
@@ -23,44 +27,45 @@ def scale_min_max(image_HW: np.ndarray) -> np.ndarray:
     return scaled.round().astype(np.uint8)
 
 
-def resize(image_HW: np.ndarray, height: int, width: int) -> Tensor:
-    """Bicubic with antialias to float32 [1, height, width] in 0..255."""
-    x = torch.from_numpy(image_HW.astype(np.float32))[None, None]
-    if image_HW.shape != (height, width):
-        x = F.interpolate(x, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+def resize(x_1HW: Tensor, height: int, width: int, mode: str = "bicubic") -> Tensor:
+    """With antialias to float32 [1, height, width] in 0..255."""
+    if x_1HW.shape[1:] == (height, width):
+        return x_1HW
+    x = F.interpolate(x_1HW[None], size=(height, width), mode=mode, antialias=True, align_corners=False)
     return x[0].clamp(0, 255)
-
-
-def prepare_rad_dino(images: Sequence[np.ndarray], side: int) -> Tensor:
-    """Shorter side to `side`, centre crop, min-max, normalised by RAD-DINO's statistics: float32 [B, 3, side, side]."""
-    return normalise_rad_dino(torch.stack([_crop_shorter_side(scale_min_max(i), side) for i in images]) / 255)
-
-
-def prepare_dino(images: Sequence[np.ndarray], side: int) -> Tensor:
-    """DINOv2 and DINOv3: shorter side to `side`, centre crop, ImageNet's statistics: float32 [B, 3, side, side]."""
-    return normalise_imagenet(torch.stack([_crop_shorter_side(i, side) for i in images]) / 255)
-
-
-def prepare_mi2(images: Sequence[np.ndarray], side: int) -> Tensor:
-    """Stretched to `side` x `side`, normalised by ImageNet's statistics: float32 [B, 3, side, side]."""
-    return normalise_imagenet(torch.stack([resize(i, side, side) for i in images]) / 255)
 
 
 def normalise_rad_dino(x_B1HW: Tensor) -> Tensor:
     """Grey in 0..1 to three equal channels (a view)."""
-    return ((x_B1HW - RAD_DINO_MEAN) / RAD_DINO_STD).expand(-1, 3, -1, -1)
+    return normalise(x_B1HW, RAD_DINO.mean, RAD_DINO.std)
 
 
 def normalise_imagenet(x_B1HW: Tensor) -> Tensor:
     """Grey in 0..1 to three channels, each with its own statistics."""
-    mean = torch.tensor(IMAGENET_MEAN, device=x_B1HW.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=x_B1HW.device).view(1, 3, 1, 1)
-    return (x_B1HW - mean) / std
+    return normalise(x_B1HW, IMAGENET_MEAN, IMAGENET_STD)
 
 
-def _crop_shorter_side(image_HW: np.ndarray, side: int) -> Tensor:
+def normalise(x_B1HW: Tensor, mean: Triple, std: Triple, channels: int = 3) -> Tensor:
+    """Grey in 0..1 to `channels`; equal ones are a view of one."""
+    if channels == 1 or (len(set(mean)) == 1 and len(set(std)) == 1):
+        return ((x_B1HW - mean[0]) / std[0]).expand(-1, channels, -1, -1)
+    centre, spread = (torch.tensor(values, device=x_B1HW.device).view(1, 3, 1, 1) for values in (mean, std))
+    return (x_B1HW - centre) / spread
+
+
+def _fit(image_HW: np.ndarray, how: Preprocessing) -> Tensor:
+    """float32 [1, size, size] in 0..255."""
+    x = torch.from_numpy(image_HW.astype(np.float32))[None]
     height, width = image_HW.shape
-    scale = side / min(height, width)
-    x = resize(image_HW, max(side, round(height * scale)), max(side, round(width * scale)))
-    top, left = (x.shape[1] - side) // 2, (x.shape[2] - side) // 2
-    return x[:, top : top + side, left : left + side]
+    side = how.resize or how.size
+    if how.fit == "crop":
+        short = min(height, width)  # the longer side is cut to whole pixels, as torchvision and transformers do
+        x = resize(x, side * height // short, side * width // short, how.interpolation)
+    else:
+        if how.fit == "pad":
+            longest = max(height, width)
+            left, top = (longest - width) // 2, (longest - height) // 2
+            x = F.pad(x, (left, longest - width - left, top, longest - height - top))
+        x = resize(x, side, side, how.interpolation)
+    top, left = (x.shape[1] - how.size) // 2, (x.shape[2] - how.size) // 2
+    return x[:, top : top + how.size, left : left + how.size]

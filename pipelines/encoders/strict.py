@@ -31,8 +31,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write float32 tensors, atomically. Keys are sorted: the same weights give the same bytes."""
-    tensors = {k: state[k].detach().to("cpu", torch.float32).contiguous().clone() for k in sorted(state)}
+    """Write tensors, atomically, fractions as float32. Keys are sorted: the same weights give the same bytes."""
+    kinds = {k: torch.float32 if state[k].is_floating_point() else state[k].dtype for k in state}
+    tensors = {k: state[k].detach().to("cpu", kinds[k]).contiguous().clone() for k in sorted(state)}
     with atomic(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
 
@@ -46,6 +47,11 @@ def check_keys(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: 
         for k in wanted
         if k in found and found[k].shape != wanted[k].shape
     ]
+    list_faults(missing, surplus, misshapen, what)
+
+
+def list_faults(missing: list[str], surplus: list[str], misshapen: list[str], what: str) -> None:
+    """BadInput that names the first few keys of each list, when there are any."""
     faults = [
         f"{len(keys)} {word} ({', '.join(keys[:NAMED])}{', ...' if len(keys) > NAMED else ''})"
         for word, keys in (("missing", missing), ("surplus", surplus), ("misshapen", misshapen))

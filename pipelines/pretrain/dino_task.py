@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pipelines.encoders import prepare
 from pipelines.encoders.export import write_rad_dino
 from pipelines.encoders.vit import DinoHead, Vit, VitDims
+from pipelines.preprocessing import RAD_DINO
 from pipelines.pretrain import dino_losses as losses
 from pipelines.pretrain.flops import forward_flops
 from pipelines.pretrain.images import Drawn, Images, dino_kinds
@@ -286,7 +287,7 @@ class DinoTask:
     @torch.no_grad()
     def look(self, images: Sequence[np.ndarray]) -> Look:
         """See Task. Through the teacher."""
-        x_BCHW = prepare.prepare_rad_dino(images, self.settings.global_side).to(self.images.device)
+        x_BCHW = prepare.prepare(images, RAD_DINO.at(self.settings.global_side)).to(self.images.device)
         with autocast(x_BCHW.device, self.precision):
             cls_BD, patches_BHWD = self.teacher["backbone"](x_BCHW)
         return Look(grey(x_BCHW), cls_BD.float(), patches_BHWD.float())

@@ -17,6 +17,7 @@ from pipelines.encoders import prepare
 from pipelines.encoders.export import write_mi2
 from pipelines.encoders.mi2 import Mi2
 from pipelines.encoders.tokens import Tokenizer, label_prompt, normalise_text
+from pipelines.preprocessing import MI2
 from pipelines.pretrain.flops import forward_flops
 from pipelines.pretrain.images import Drawn, Images, unicl_kinds
 from pipelines.pretrain.ranks import all_mean, gather
@@ -158,7 +159,7 @@ class UniclTask:
     @torch.no_grad()
     def look(self, images: Sequence[np.ndarray]) -> Look:
         """See Task."""
-        x_BCHW = prepare.prepare_mi2(images, self.settings.side).to(self.images.device)
+        x_BCHW = prepare.prepare(images, MI2.at(self.settings.side)).to(self.images.device)
         self.towers.eval()
         with autocast(x_BCHW.device, self.precision):
             pooled_BD, patches_BHWD = self.towers.image_features(x_BCHW)

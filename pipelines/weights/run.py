@@ -1,7 +1,7 @@
 """Stage `import`: verify open weights in their published layout and copy them into a model folder RUN/model.
 
-From a local path only, never from a network, and from safetensors only. Ends with `result.json`
-{encoder, model, weights_sha256, head}.
+From a local path only, never from a network. Ends with `result.json`
+{encoder, model, weights_sha256, head, baseline, verified, published, seen, licence}.
 """
 
 from __future__ import annotations
@@ -12,43 +12,81 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.contract import BadInput, RunFolder, read_json
+from pipelines.contract import BadInput, RunFolder, read_json, sha256_file
 from pipelines.encoders import dinov3, export, mi2, vit, vit_names
-from pipelines.encoders.encoder import DINO_KINDS
-from pipelines.encoders.folder import ModelCard, new_model_folder, read_card
-from pipelines.encoders.strict import check_keys, load_strict, read_safetensors
+from pipelines.encoders.folder import WEIGHTS, ModelCard, new_model_folder, read_card
+from pipelines.encoders.library import open_tower
+from pipelines.encoders.strict import check_keys, load_strict, read_safetensors, write_safetensors
 from pipelines.encoders.tokens import Tokenizer
+from pipelines.weights.baselines import Baseline, find_baseline
+from pipelines.weights.layouts import READERS, write_made
 from pipelines.weights.published import find_dino, find_mi2, find_rad_dino, read_clip_tokenizer
 from pipelines.weights.spec import Spec
 
 MODEL = "model"
-# Public sets the released weights were trained on: an evaluation on one of them is contaminated.
-SEEN = {
-    "rad-dino": ("MIMIC-CXR", "CheXpert", "NIH ChestX-ray14", "PadChest", "BRAX"),
-    "mi2": ("MIMIC-CXR", "NIH ChestX-ray14", "CheXpert", "IRMA 2009", "RSNA Bone Age", "MURA"),
-}
-NAMES = {
-    "rad-dino": "RAD-DINO open weights",
-    "mi2": "MedImageInsight open weights",
-    "dinov2": "DINOv2 open weights",
-    "dinov3": "DINOv3 open weights",
-}
 
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     """See the module. BadInput names missing, surplus and misshapen keys."""
-    folder = run.root / MODEL
-    card = ModelCard(name=NAMES[spec.family], encoder=spec.family, kind="open-weight", seen=SEEN.get(spec.family, ()))
-    head = import_rad_dino(spec.source, folder, card) if spec.family == "rad-dino" else None
-    if spec.family == "mi2":
+    row, folder = find_baseline(spec.family), run.root / MODEL
+    seen = tuple(dict.fromkeys((*row.seen, *spec.seen)))
+    card = ModelCard(
+        name=row.title,
+        encoder=row.starts_as,
+        kind="open-weight",
+        seen=seen,
+        baseline=row.name,
+        licence=row.licence,
+    )
+    head = None
+    if row.layout == "rad-dino":
+        head = import_rad_dino(spec.source, folder, card)
+        if not head:
+            run.log(
+                "There is no dino_head.safetensors beside the weights; training will begin with a new head.", "warning"
+            )
+    elif row.layout == "mi2":
         import_mi2(spec.source, folder, card)
-    if spec.family in DINO_KINDS:
+    elif row.layout in ("dinov2", "dinov3"):
         import_dino(spec.source, folder, card)
-    if head is False:
-        run.log("There is no dino_head.safetensors beside the weights; training will begin with a new head.", "warning")
+    else:
+        import_library(spec.source, folder, card, row)
+    published = check_published(spec.source, row)
+    if published is False:
+        run.log("The checksum differs from the published one; these are other weights of the same layout.", "warning")
+    if not row.verified:
+        run.log("No file of this name was tried before; check its features on images you know.", "warning")
     run.artifact(MODEL, folder)
-    digest = read_card(folder).weights_sha256
-    return {"encoder": spec.family, "model": MODEL, "weights_sha256": digest, "head": head}
+    return {
+        "encoder": card.encoder,
+        "model": MODEL,
+        "weights_sha256": read_card(folder).weights_sha256,
+        "head": head,
+        "baseline": row.name,
+        "verified": row.verified,
+        "published": published,
+        "seen": list(seen),
+        "licence": row.licence,
+    }
+
+
+def check_published(source: Path, row: Baseline) -> bool | None:
+    """Whether files with a published checksum have it; None where none of them is there."""
+    folder = source if source.is_dir() else source.parent
+    names = [name for name in row.sha256 if (folder / name).is_file()]
+    return all(sha256_file(folder / name) == row.sha256[name] for name in names) if names else None
+
+
+def import_library(source: Path, folder: Path, card: ModelCard, row: Baseline) -> None:
+    """Import a checkpoint of a library's layout; the folder is opened once before it is kept."""
+    found = READERS[row.layout](source, row)
+    _all_finite(found.state, found.weights)
+    card = card.model_copy(update={"name": f"{card.name} {found.words}".strip()})
+    with new_model_folder(folder, card, ()) as part:
+        write_safetensors(part / WEIGHTS, found.state)
+        found.facts.write(part)
+        write_made(part, found)
+        open_tower(part, found.facts)
 
 
 def import_rad_dino(source: Path, folder: Path, card: ModelCard, size: vit.VitDims = vit.RAD_DINO) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from pipelines.weights.baselines import find_baseline
 from pipelines.weights.spec import Spec
 from server.access import Caller
 from server.audit import Action, record
@@ -27,7 +28,7 @@ def import_weights(session: Session, caller: Caller, settings: Settings, body: A
         spec={"family": body.family},
         folder=f"models/{id_}",
         kind="open-weight",
-        encoder=body.family,
+        encoder=find_baseline(body.family).starts_as,
         created_by=caller.user_id,
     )
     job = common.queue(session, caller, settings, model, "import", spec)

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 
 from pipelines.cohort import Cohort
 from pipelines.encoders import prepare
+from pipelines.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pipelines.pretrain.images import Images, dino_kinds
 from pipelines.pretrain.recipe import RECIPES
 from pipelines.pretrain.sampler import Sampler
@@ -65,7 +66,7 @@ def pil_and_torchvision(files: list[Path], sides: tuple[int, int]) -> float:
         crop = v2.RandomResizedCrop(side, scale, interpolation=v2.InterpolationMode.BICUBIC)
         finish = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
         soft = v2.RandomApply([v2.GaussianBlur(9, (0.1, 2.0))], blur)
-        normal = v2.Normalize(prepare.IMAGENET_MEAN, prepare.IMAGENET_STD)
+        normal = v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)
         return v2.Compose([crop, v2.RandomHorizontalFlip(), jitter, v2.RandomGrayscale(0.2), soft, *finish, normal])
 
     transforms = [view(sides[0], (0.32, 1.0), 1.0), view(sides[0], (0.32, 1.0), 0.1)]

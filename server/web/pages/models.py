@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
-from pipelines.weights.spec import Spec
+from pipelines.weights.baselines import BASELINES
 from server.access import Caller
 from server.access import Permission as P
 from server.dependencies import SessionDep, SettingsDep, allow
@@ -61,7 +61,7 @@ def _form(
 ) -> HTMLResponse:
     return page(
         request, session, caller, "model_new.html", "Import open weights", form=typed,
-        roots=[str(r) for r in settings.weights_roots], families=get_args(Spec.model_fields["family"].annotation),
+        roots=[str(r) for r in settings.weights_roots], baselines=BASELINES.values(),
         problem=problem.detail if problem else None, status=problem.status if problem else 200,
     )  # fmt: skip
 

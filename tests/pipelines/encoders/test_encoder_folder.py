@@ -11,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines import preprocessing
 from pipelines.contract import BadInput
 from pipelines.encoders import export, load_encoder, prepare, vit
 from pipelines.encoders.folder import ModelCard, new_model_folder, read_card, read_patients
 from pipelines.encoders.mi2 import MI2_TINY
 from pipelines.encoders.tokens import Tokenizer, train_tokenizer
+from pipelines.preprocessing import MI2, RAD_DINO
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +76,17 @@ def test_prepare_equals_the_published_processors() -> None:
     # Smooth, because PIL clips to 8 bits between its two passes where noise overshoots.
     image = cv2.GaussianBlur(images()[0], (0, 0), 2.0)
     stretched = np.asarray(Image.fromarray(image).resize((128, 128), Image.Resampling.BICUBIC), np.float32) / 255
-    expected = (stretched[None] - np.reshape(prepare.IMAGENET_MEAN, (3, 1, 1))) / np.reshape(
-        prepare.IMAGENET_STD, (3, 1, 1)
+    expected = (stretched[None] - np.reshape(preprocessing.IMAGENET_MEAN, (3, 1, 1))) / np.reshape(
+        preprocessing.IMAGENET_STD, (3, 1, 1)
     )
-    assert np.abs(prepare.prepare_mi2([image], 128)[0].numpy() - expected).max() < 1.5 / 255 / min(prepare.IMAGENET_STD)
+    assert np.abs(prepare.prepare([image], MI2.at(128))[0].numpy() - expected).max() < 1.5 / 255 / min(
+        preprocessing.IMAGENET_STD
+    )
 
     full = ((image.astype(float) - image.min()) * 255 / (int(image.max()) - image.min())).round().astype(np.uint8)
-    resized = np.asarray(Image.fromarray(full).resize((127, 112), Image.Resampling.BICUBIC), np.float32)
+    resized = np.asarray(Image.fromarray(full).resize((126, 112), Image.Resampling.BICUBIC), np.float32)
     expected = (resized[:, 7 : 7 + 112] / 255 - 0.5307) / 0.2583
-    got = prepare.prepare_rad_dino([image], 112)[0].numpy()
+    got = prepare.prepare([image], RAD_DINO.at(112))[0].numpy()
     assert got.shape == (3, 112, 112) and np.abs(got - expected).max() < 1.5 / 255 / 0.2583
 
 
