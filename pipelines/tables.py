@@ -199,11 +199,12 @@ RESULTS = pa.schema(
         ("baseline", pa.string()),  # null: the model's own value; else a paired difference model - baseline
         ("task", pa.string()),
         ("label", pa.string()),  # "macro" for the mean over labels
-        ("metric", pa.string()),  # auroc | auprc, or a metric of MEASURES
+        ("metric", pa.string()),  # auroc | auprc | sensitivity | brier, or a metric of MEASURES
         ("value", pa.float64()),
         ("low", pa.float64()),
         ("high", pa.float64()),
         ("p", pa.float64()),  # Holm-adjusted, null where none
+        ("p_delong", pa.float64()),  # DeLong's, Holm-adjusted; null where a patient has more than one image
         ("images", pa.int32()),
         ("patients", pa.int32()),
         ("positives", pa.int32()),

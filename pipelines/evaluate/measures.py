@@ -107,7 +107,8 @@ def _counts(part: pa.Table) -> dict[str, dict[str, int]]:
     def count(rows: pa.Table) -> dict[str, int]:
         said = rows.filter(pc.field("denominator") > 0)
         columns = {"images": rows["image"], "patients": rows["patient"], "positives": said["patient"]}
-        return {name: len(pc.unique(column)) for name, column in columns.items()}
+        counts = {name: len(pc.unique(column)) for name, column in columns.items()}
+        return counts | {"smaller": counts["positives"]}
 
     labels = pc.unique(part["label"]).to_pylist()
     return {label: count(part.filter(pc.field("label") == label)) for label in labels} | {MACRO: count(part)}

@@ -19,11 +19,17 @@ from pipelines.evaluate.answer import METRIC_WORDS, conjunction, with_interval
 from pipelines.evaluate.figures import Group, Line
 from pipelines.evaluate.measured import Section
 from pipelines.evaluate.results import MACRO
+from pipelines.evaluate.stats import SPECIFICITY
 from pipelines.evaluate.tasks import PROBED, TITLES, headline
 
 FOLDER = Path(__file__).parent
 HEADLINE = "auroc"  # of probes
-METRIC_TITLES = {"auroc": "AUROC [95 % interval]", "auprc": "AUPRC [95 % interval]"}
+METRIC_TITLES = {
+    "auroc": "AUROC [95 % interval]",
+    "auprc": "AUPRC [95 % interval]",
+    "sensitivity": f"Sensitivity at a specificity of {SPECIFICITY:.0%} [95 % interval]",
+    "brier": "Brier score, smaller is better [95 % interval]",
+}
 FEW_POSITIVES = 30
 
 
@@ -52,14 +58,13 @@ def context(rows: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, Any
     tasks = [task for task in dict.fromkeys(row["task"] for row in rows) if task in PROBED]
     probed = [row for row in rows if row["task"] in PROBED]
     few = sorted({r["label"] for r in _labels(probed) if r["positives"] < FEW_POSITIVES})
-    saturated = any(r["low"] == r["high"] == 1 for r in _labels(probed))
     return {
         "title": conjunction([m["name"] for m in result["models"] if m["role"] == "model"]),
         "answer": [_unbroken(s) for s in [c["sentence"] for c in result["comparisons"]] or [result["answer"]]],
         "practice": report_words.practice(result) if result["practice"] else "",
         "below": report_words.below(result) if result["protocol"] == "below" else "",
         "sure": report_words.sure(result),
-        "small": report_words.small(len(few), len({r["label"] for r in _labels(probed)}), FEW_POSITIVES, saturated),
+        "small": report_words.small(len(few), len({r["label"] for r in _labels(probed)}), FEW_POSITIVES),
         "differences": [_comparison(pair, phrase, rows, result["verdicts"]) for pair, phrase in words.items()],
         "overview": _overview(rows, tasks, models) if tasks else None,
         "tasks": [_task(task, rows, models, words) for task in tasks],

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.evaluate.answer import with_interval
 from pipelines.evaluate.probe import FOLDS, PENALTIES, SHARE
+from pipelines.evaluate.stats import SPECIFICITY
 from pipelines.evaluate.tasks import TITLES
 
 ABOUT = {
@@ -47,20 +48,14 @@ def sure(result: dict[str, Any]) -> str:
     )
 
 
-def small(few: int, labels: int, limit: int, saturated: bool) -> str:
-    """A warning where labels have few positive patients or were separated perfectly; empty where neither."""
-    said = []
-    if few:
-        said.append(
-            f"{few} of {labels} labels have fewer than {limit} positive test patients (marked †). At that size such "
-            "intervals tend to be too narrow; take them as a hint, not as proof."
-        )
-    if saturated:
-        said.append(
-            "An interval without width, such as 1.000 [1.000, 1.000], means that the test images were too easy or too "
-            "few to show an error, not that there is none."
-        )
-    return " ".join(said)
+def small(few: int, labels: int, limit: int) -> str:
+    """A warning where labels have few positive patients; empty where none has."""
+    if not few:
+        return ""
+    return (
+        f"{few} of {labels} labels have fewer than {limit} positive test patients (marked †). Their intervals are "
+        "wide, and chance may have made such a label look good or bad: take it as a hint, not as proof."
+    )
 
 
 def p_value(p: float) -> str:
@@ -128,11 +123,16 @@ def method(result: dict[str, Any]) -> list[str]:
         f"patients where validation has fewer than {settings['minimum_positives']} patients of either class.",
         f"Seeds {', '.join(map(str, settings['seeds']))}: each takes {SHARE:.0%} of the train patients, the same for "
         "every model. A value is the mean over seeds; every bootstrap draw takes one seed.",
-        "Intervals: percentile bootstrap over patients, since images of one patient are not independent. Every model "
-        "and label is measured on the same draws, so a difference is paired. The macro is the mean over scored labels.",
+        "Intervals: bootstrap over patients, since images of one patient are not independent. Every model and label is "
+        "measured on the same draws, so a difference is paired. The macro is the mean over scored labels. A value has "
+        "Student's interval on the log-odds scale, a difference the expanded percentile interval; both reach further "
+        "where fewer patients are in the rarer class. A value of exactly 1 has the exact bound of no error.",
         "p values are two-sided, from the same draws; those of labels are adjusted by Holm's method within a task and "
-        "comparison, that of the macro stands apart. "
-        f"The smallest p that {settings['resamples']:,} draws can show is {2 / (settings['resamples'] + 1):.4f}.",
+        f"comparison, that of the macro stands apart. With {settings['resamples']:,} draws no p is smaller than "
+        f"{2 / (settings['resamples'] + 1):.4f} before adjustment.",
+        "DeLong's p, for independent images, stands beside in results.parquet where every patient has one image.",
+        f"Sensitivity is the largest at a specificity of at least {SPECIFICITY:.0%} on the test images themselves. The "
+        "Brier score is the mean squared error of the probability.",
         f"A label is scored when at least {settings['minimum_positives']} test patients are positive and both classes "
         "occur in test and train.",
         "AUPRC is average precision. Its chance level is the prevalence of the label, so compare it between models, "

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.evaluate import stats
+from pipelines.evaluate import delong, stats
 
 MACRO = "macro"
 
@@ -24,6 +24,9 @@ class LabelScores:
     patients: int = 0
     positives: int = 0
     """Patients with at least one positive image: the bootstrap draws patients."""
+    negatives: int = 0
+    placements: dict[str, delong.Placements] = field(default_factory=dict)
+    """By model, where every patient has one image of this label; empty otherwise."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,20 @@ def analyse(
         for model, baseline in pairs:
             if model in measured and baseline in measured:
                 rows += differences(task, model, baseline, measured, counts)
+                _add_delong(rows, labels, task, model, baseline)
     return rows
+
+
+def _add_delong(
+    rows: list[dict[str, Any]], labels: dict[str, LabelScores], task: str, model: str, baseline: str
+) -> None:
+    """DeLong's p beside the bootstrap's, Holm-adjusted alike, on labels where every patient has one image."""
+    both = [label for label, s in labels.items() if model in s.placements and baseline in s.placements]
+    p = [delong.paired_p(labels[label].placements[model], labels[label].placements[baseline]) for label in both]
+    adjusted = dict(zip(both, stats.holm(np.array(p)).tolist(), strict=True))
+    for row in rows:
+        if (row["task"], row["model"], row["baseline"], row["metric"]) == (task, model, baseline, "auroc"):
+            row["p_delong"] = adjusted.get(row["label"])
 
 
 def rank(part: pa.Table) -> tuple[dict[str, LabelScores], int]:
@@ -73,7 +89,11 @@ def rank(part: pa.Table) -> tuple[dict[str, LabelScores], int]:
             places = [np.flatnonzero(of_model & (seed == s)) for s in np.unique(seed[of_model])]
             entry.rankings[model] = [stats.Ranking.of(target[p], score[p], code[p]) for p in places]
             entry.images, entry.patients = len(places[0]), len(np.unique(code[places[0]]))
-            entry.positives = len(np.unique(code[places[0]][target[places[0]] == 1]))
+            positive = target[places[0]] == 1
+            entry.positives, entry.negatives = (len(np.unique(code[places[0]][c])) for c in (positive, ~positive))
+            if entry.patients == entry.images:
+                by_patient = [p[np.argsort(code[p])] for p in places]
+                entry.placements[model] = delong.mean([delong.placements(target[p], score[p]) for p in by_patient])
     return labels, len(names)
 
 
@@ -82,7 +102,7 @@ def bootstrap(
 ) -> dict[str, dict[str, Measured]]:
     """Model -> label -> value and draws; every model and label under the same draws of patients and seed."""
     models = list(dict.fromkeys(m for label in labels.values() for m in label.rankings))
-    draws = {m: {name: np.empty((2, resamples)) for name in labels} for m in models}
+    draws = {m: {name: np.empty((len(stats.METRICS), resamples)) for name in labels} for m in models}
     done = 0
     for counts, taken in stats.draw_patients(patients, seeds, resamples):
         for seed in np.unique(taken):
@@ -140,7 +160,7 @@ def differences(
         theirs = measured[baseline]
         ours = {label: m for label, m in measured[model].items() if label in theirs}
         draws = {label: ours[label].draws[i] - theirs[label].draws[i] for label in ours}
-        p = {label: stats.two_sided_p(d) for label, d in draws.items()}
+        p = {label: stats.two_sided_p(d, counts[label]["smaller"]) for label, d in draws.items()}
         labels = [label for label in ours if label != MACRO]
         p |= dict(zip(labels, stats.holm(np.array([p[label] for label in labels])).tolist(), strict=True))
         for label in ours:
@@ -160,22 +180,29 @@ def _row(
     p: float | None,
     counts: dict[str, int],
 ) -> dict[str, Any]:
-    low, high = stats.interval(draws)
+    share = baseline is None and metric in stats.METRICS
+    smaller = counts["smaller"]
+    low, high = stats.interval_of_share(value, draws, smaller) if share else stats.interval(draws, patients=smaller)
     names = {"model": model, "baseline": baseline, "task": task, "label": label, "metric": metric}
-    return {**names, "value": float(value), "low": low, "high": high, "p": p, **counts}
+    said = {"value": float(value), "low": low, "high": high, "p": p, "p_delong": None}
+    return names | said | {key: counts[key] for key in ("images", "patients", "positives")}
 
 
 def count(part: pa.Table, labels: dict[str, LabelScores]) -> dict[str, dict[str, int]]:
-    """Images, patients and positives of every label of a task and of its macro."""
+    """Images, patients and positives of every label of a task and of its macro.
+
+    `smaller` is the number of patients in the smaller class: what an interval can rest on.
+    """
     return {name: _counts(label) for name, label in labels.items()} | {MACRO: _macro_counts(part)}
 
 
 def _counts(label: LabelScores) -> dict[str, int]:
-    return {"images": label.images, "patients": label.patients, "positives": label.positives}
+    smaller = min(label.positives, label.negatives)
+    return {"images": label.images, "patients": label.patients, "positives": label.positives, "smaller": smaller}
 
 
 def _macro_counts(part: pa.Table) -> dict[str, int]:
     """Images and patients scored on any label, and patients positive on any."""
-    positive = part.filter(pc.field("target") == 1)
-    columns = {"images": part["image"], "patients": part["patient"], "positives": positive["patient"]}
-    return {name: len(pc.unique(column)) for name, column in columns.items()}
+    by_class = [len(pc.unique(part.filter(pc.field("target") == value)["patient"])) for value in (0, 1)]
+    counts = {name: len(pc.unique(part[column])) for name, column in (("images", "image"), ("patients", "patient"))}
+    return counts | {"positives": by_class[1], "smaller": min(by_class)}

@@ -61,7 +61,7 @@ def test_draws_of_a_difference_equal_a_double_loop(table):
                 top = sum(weight[r["patient"]] * r["numerator"] for r in of)
                 values.append(top / sum(weight[r["patient"]] * r["denominator"] for r in of))
             drawn.append(values[0] - values[1])
-    assert (found["low"], found["high"]) == pytest.approx(stats.interval(np.array(drawn)))
+    assert (found["low"], found["high"]) == pytest.approx(stats.interval(np.array(drawn), patients=found["positives"]))
     assert found["low"] > 0 and found["p"] < 0.05
 
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from pipelines import tables
-from pipelines.evaluate import results, stats
+from pipelines.evaluate import delong, results, stats
 
 
 def score_table(scores, target, patient, task="findings"):
@@ -28,6 +28,11 @@ def score_table(scores, target, patient, task="findings"):
                 }
                 parts.append(pa.table(rows, schema=tables.SCORES))
     return pa.concat_tables(parts)
+
+
+def smaller(target, patient):
+    """Patients of the rarer class."""
+    return min(len(set(patient[target == value])) for value in (0, 1))
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +90,12 @@ def test_a_planted_difference_is_shown_and_an_absent_one_is_exactly_zero(planted
 
 def test_label_p_values_are_holm_adjusted_and_the_macro_stands_apart(planted):
     rows = results.analyse(planted[0], [("good", "poor")], 1000)
-    assert row(rows, baseline="poor", label="A", metric="auroc")["p"] == pytest.approx(2 * 2 / 1001)
-    assert row(rows, baseline="poor", label="macro", metric="auroc")["p"] == pytest.approx(2 / 1001)
+    _, _, target, patient = planted
+    least = {
+        label: stats.two_sided_p(np.ones(1000), smaller(target[label], patient)) for label in "AB"
+    }  # what 1,000 draws on one side of zero can show
+    assert row(rows, baseline="poor", label="A", metric="auroc")["p"] == pytest.approx(2 * least["A"])
+    assert row(rows, baseline="poor", label="macro", metric="auroc")["p"] < 2 * least["A"]
 
 
 def test_draws_equal_a_double_loop_with_the_same_patients_and_seed_for_both_models(planted):
@@ -100,7 +109,8 @@ def test_draws_equal_a_double_loop_with_the_same_patients_and_seed_for_both_mode
             area = {m: roc_auc_score(target["A"][chosen], scores[m]["A"][seed][chosen]) for m in scores}
             slow.append(area["good"] - area["poor"])
     found = row(rows, baseline="poor", label="A", metric="auroc")
-    assert (found["low"], found["high"]) == pytest.approx(stats.interval(np.array(slow)), abs=1e-6)
+    expected = stats.interval(np.array(slow), patients=smaller(target["A"], patient))
+    assert (found["low"], found["high"]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_order_of_rows_changes_nothing(planted):
@@ -120,3 +130,28 @@ def test_seeds_that_disagree_widen_the_interval(planted):
         found = row(results.analyse(score_table(s, target, patient), [], 500), label="A", metric="auroc")
         width[name] = found["high"] - found["low"]
     assert width["torn"] > 1.5 * width["steady"]
+
+
+def test_delong_stands_beside_where_every_patient_has_one_image_and_is_holm_adjusted(planted):
+    table, scores, target, patient = planted
+    assert {r["p_delong"] for r in results.analyse(table, [("good", "poor")], 100)} == {None}
+    single = score_table(scores, target, np.arange(len(patient)))
+    rows = results.analyse(single, [("good", "poor")], 1000)
+    found = row(rows, baseline="poor", label="A", metric="auroc")
+    placed = {
+        m: delong.mean([delong.placements(target["A"], np.asarray(s, np.float32)) for s in scores[m]["A"]])
+        for m in scores
+    }
+    # Label B is equal in both models: its p is 1, so Holm doubles that of A.
+    assert found["p_delong"] == pytest.approx(2 * delong.paired_p(placed["good"], placed["poor"]), rel=1e-6)
+    assert row(rows, baseline="poor", label="B", metric="auroc")["p_delong"] == 1.0
+    assert {r["p_delong"] for r in rows if r["metric"] != "auroc" or r["label"] == "macro"} == {None}
+
+
+def test_a_perfect_label_has_an_interval_with_width(planted):
+    _, _, target, patient = planted
+    table = score_table({"m": {"A": [target["A"]]}}, {"A": target["A"]}, patient)
+    found = row(results.analyse(table, [], 100), label="A", metric="auroc")
+    assert found["value"] == found["high"] == 1.0 and found["low"] == pytest.approx(
+        0.025 ** (1 / smaller(target["A"], patient))
+    )
