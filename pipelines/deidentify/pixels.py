@@ -135,8 +135,8 @@ def _with_margin(text: Region, shape: tuple[int, ...]) -> Region:
 
 
 def _blank(frame: Frame, regions: Iterable[Region], photometric: str, dark: Any) -> Frame:
-    """A copy of the frame with each region filled: grey by the median around it, colour and palette by black."""
-    out = frame.copy()
+    """The frame with each region filled, in place: grey by the median around it, colour and palette by black."""
+    out = frame if frame.flags.writeable else frame.copy()
     for region in regions:
         if photometric.startswith("MONOCHROME"):
             ring = _with_margin(region, frame.shape)

@@ -21,6 +21,7 @@ Picture = NDArray[Any]
 Cells = NDArray[np.uint8]
 
 CELL = 32  # pixels: the gate's raster, and the multiple that the detector wants
+HALF = CELL // 2  # pixels: the raster of what is looked at
 STROKE = 9  # a stroke is thinner than this; thicker print is found on the smaller levels of the pyramid
 # Levels by which a stroke stands out, lowest first, and the share of a cell that such strokes cover: much faint ink, or
 # a little of strong ink as tiny print has it.
@@ -33,7 +34,7 @@ WHITE = 255
 STRIP = 8  # rows of cells
 RUN = 96  # pixels in one straight upright or level line
 EDGE = 4  # pixels
-SMALL = 24  # cells that are not worth dividing
+SMALL = 48  # half cells that are not worth dividing
 
 
 @dataclass(frozen=True)
@@ -191,10 +192,25 @@ def components(cells: Cells) -> list[Region]:
     return [Region(*(int(v) for v in stats[i][:4])) for i in range(1, count)]
 
 
-def areas(active: Cells) -> list[Region]:
-    """Rectangles, in cells, that hold every active cell and a cell around it."""
-    wide = cv2.dilate(active, np.ones((3, 3), np.uint8))
-    return [part if len(parts) == 1 else part.grown(1, 1, wide.shape) for parts in divided(wide) for part in parts]
+def halves(cells: Cells) -> Cells:
+    """A raster of cells as one of half cells."""
+    return np.repeat(np.repeat(cells, 2, axis=0), 2, axis=1)
+
+
+def areas(active: Cells, margin: int = 1) -> list[Region]:
+    """Rectangles, in half cells, that hold every active cell and a margin around it; their sides are whole cells."""
+    wide = cv2.dilate(halves(active), np.ones((2 * margin + 1,) * 2, np.uint8))
+    found = [
+        part if len(parts) == 1 else part.grown(margin, margin, wide.shape) for parts in divided(wide) for part in parts
+    ]
+    return [whole(part, wide.shape) for part in found]
+
+
+def whole(area: Region, shape: tuple[int, ...]) -> Region:
+    """A rectangle of half cells, its sides made even, in a raster of even sides."""
+    right, bottom = min(area.right + area.width % 2, shape[1]), min(area.bottom + area.height % 2, shape[0])
+    width, height = area.width + area.width % 2, area.height + area.height % 2
+    return Region(right - width, bottom - height, width, height)
 
 
 def divided(cells: Cells) -> list[list[Region]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
@@ -45,16 +46,16 @@ def replace_pixels(ds: Dataset, frames: Iterable[Frame], photometric: str) -> No
     syntax = source if source in ENCODERS or not source.is_encapsulated else ExplicitVRLittleEndian
     if ds.file_meta.TransferSyntaxUID in ALWAYS_LOSSY:
         ds.LossyImageCompression = "01"
+    frame_bytes = int(ds.Rows) * int(ds.Columns) * int(ds.SamplesPerPixel) * int(ds.BitsAllocated) // 8
+    in_memory = frame_bytes * int(ds.get("NumberOfFrames") or 1) <= IN_MEMORY
     # Lives as long as the object reads it.
-    file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115
+    file = io.BytesIO() if in_memory else cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
     if syntax.is_encapsulated:
         _encode(file, frames, ds, syntax, photometric)
     else:
         _store(file, frames, ds, ">" if syntax == ExplicitVRBigEndian else "<")
-    length = file.tell()
-    file.seek(0)
     # ds is changed only now, because the frames are decoded from it.
-    ds.PixelData = file.read() if length <= IN_MEMORY else PixelStream(file, 0, length)
+    ds.PixelData = file.getvalue() if isinstance(file, io.BytesIO) else PixelStream(file, 0, file.tell())
     ds["PixelData"].VR = "OW" if int(ds.BitsAllocated) > 8 or syntax.is_implicit_VR else "OB"
     ds["PixelData"].is_undefined_length = syntax.is_encapsulated
     ds.file_meta.TransferSyntaxUID = syntax
