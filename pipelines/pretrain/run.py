@@ -10,6 +10,7 @@ RUN/milestones holds the models of parts of the budget, RUN/pictures and RUN/ten
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from pipelines.pretrain.recipe import RECIPES
 from pipelines.pretrain.sampler import Sampler
 from pipelines.pretrain.spec import Spec
 from pipelines.pretrain.start import START, build_task, prepare_start
+from pipelines.scale.hours import measured
 
 MODEL = "model"
 
@@ -88,9 +90,18 @@ def _run(spec: Spec, run: RunFolder, ranks: Ranks, device: torch.device) -> dict
         "image_forwards": steps * spec.batch,
         "skipped_batches": end.skipped,
         "final_loss": end.last["loss"],
+        "speed": _speed(run, device, ranks.world),
         "model": MODEL,
         "start": None if spec.start else START,
     }
+
+
+def _speed(run: RunFolder, device: torch.device, world: int) -> dict[str, Any] | None:
+    """What other runs can be planned by."""
+    gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else "CPU"
+    found = measured(run.root / "events.jsonl", name, world if gpu else 0) if run.rank == 0 else None
+    return asdict(found) if found else None
 
 
 def check_sizes(spec: Spec, subset: Subset, world: int) -> int:

@@ -12,6 +12,7 @@ from pipelines.evaluate.answer import TASK_WORDS, conjunction, number
 from pipelines.evaluate.report import stylesheet
 from pipelines.evaluate.tasks import TITLES
 from pipelines.scale.figures import curve_plot
+from pipelines.scale.hours import words
 
 FOLDER = Path(__file__).parent
 
@@ -41,12 +42,13 @@ def answer(curves: list[dict[str, Any]]) -> str:
 
 def context(result: dict[str, Any]) -> dict[str, Any]:
     """Everything the template prints, as text."""
+    costs = {g["encoder"]: g["doubling_cost"] for g in result["groups"]}
     return {
         "answer": [answer([c for c in result["curves"] if c["encoder"] == g["encoder"]]) for g in result["groups"]],
         "practice": result["practice"],
         "below": _below(result) if result["protocol"] == "below" else "",
         "test": result["cohort"]["splits"]["test"],
-        "curves": [_curve(c) for c in result["curves"]],
+        "curves": [_curve(c, costs[c["encoder"]]) for c in result["curves"]],
         "groups": [_group(g) for g in result["groups"]],
         "not_scored": [n | {"task": TITLES[n["task"]]} for n in result["not_scored"]],
         "settings": result["settings"],
@@ -71,7 +73,7 @@ def _group(group: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _curve(curve: dict[str, Any]) -> dict[str, Any]:
+def _curve(curve: dict[str, Any], cost: dict[str, Any] | None) -> dict[str, Any]:
     title = f"{TITLES[curve['task']]}: {curve['encoder']}"
     verdict = (
         f"Break-even at {curve['break_even']:,} samples against {curve['baseline']}: the paired interval lies above "
@@ -85,7 +87,7 @@ def _curve(curve: dict[str, Any]) -> dict[str, Any]:
         "svg": curve_plot(title, verdict, curve),
         "rows": [_row(p) for p in curve["points"]],
         "level": f"{100 * curve['break_even_level']:.1f}",
-        "law": _law(curve["law"]),
+        "law": _law(curve["law"], cost),
     }
 
 
@@ -106,7 +108,7 @@ def _interval(row: dict[str, float], signed: bool = False) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _law(law: dict[str, Any]) -> dict[str, Any]:
+def _law(law: dict[str, Any], cost: dict[str, Any] | None) -> dict[str, Any]:
     """The law in words: what can be told, and plainly when nothing can."""
     if not law["forms"]:
         return {"said": f"The curve is not identified: {law['reason']}.", "forms": [], "next": ""}
@@ -130,4 +132,5 @@ def _law(law: dict[str, Any]) -> dict[str, Any]:
         "macro AUROC at the same compute"
         + ("." if law["identified"] else "; with a curve that is not identified this is a guess.")
     )
-    return {"said": said, "forms": forms, "next": gain}
+    price = f" It would take {words(cost)}." if cost else " What it would take is not known: no run has told its speed."
+    return {"said": said, "forms": forms, "next": gain + price}

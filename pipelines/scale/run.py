@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import tables
-from pipelines.contract import BadInput, RunFolder
+from pipelines.contract import BadInput, RunFolder, read_json
 from pipelines.evaluate import results
 from pipelines.evaluate.models import Model
 from pipelines.evaluate.results import MACRO, Measured
@@ -23,6 +23,7 @@ from pipelines.scale import report
 from pipelines.scale.breakeven import break_evens
 from pipelines.scale.curves import TaskCurve, describe, task_curve
 from pipelines.scale.groups import Group, group
+from pipelines.scale.hours import Speed
 from pipelines.scale.spec import Spec
 
 FULL_PROTOCOL_SEEDS = 3
@@ -95,6 +96,19 @@ def _on_validation(scores: pa.Table, task: str, models: list[Model]) -> float:
     return float(np.mean(areas)) if areas else 0.0
 
 
+def _doubling_cost(of: Group) -> dict[str, Any] | None:
+    """What runs at twice the largest N would take, by the speed of the last run; None where no run has told it."""
+    speeds = [Speed.read(_told(model)) for row in of.runs for model in row]
+    known = [speed for speed in speeds if speed]
+    return known[-1].cost(of.runs[-1][0].card.budget, len(of.seeds)) if known else None
+
+
+def _told(model: Model) -> dict[str, Any] | None:
+    """The result of the run that made a model, where the model still lies in its folder."""
+    path = model.folder.parent / "result.json"
+    return read_json(path) if path.exists() else None
+
+
 def _result(spec: Spec, bench: Bench, groups: list[Group], curves: list[dict[str, Any]]) -> dict[str, Any]:
     cohort, contest = bench.cohort, bench.contest
     seeds = min(len(g.seeds) for g in groups)
@@ -117,6 +131,7 @@ def _result(spec: Spec, bench: Bench, groups: list[Group], curves: list[dict[str
                 "seeds": g.seeds,
                 "budget": g.runs[0][0].card.budget,
                 "left_out": g.left_out,
+                "doubling_cost": _doubling_cost(g),
                 "baselines": [[m.name for m in models] for models in g.baselines],
             }
             for g in groups

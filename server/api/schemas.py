@@ -284,6 +284,9 @@ class StudyOut(Out):
     cohort_id: str
     runs: list[StudyRunOut]
     """Small sizes first."""
+    left: list[dict[str, Any]]
+    """What the runs that are not finished would take, by encoder and GPUs: hours and GPU hours in `cost`, which is
+    null before a run of this encoder on as many GPUs has finished."""
 
 
 class JobOut(Out):

@@ -18,6 +18,7 @@ router = APIRouter(prefix="/studies", tags=["studies"])
 
 def _out(session: Session, study: Study) -> StudyOut:
     job = common.latest_job(session, "study", study.id)
+    cells = studies.cells(session, study)
     runs = [
         StudyRunOut(
             id=cell.run.id,
@@ -28,10 +29,11 @@ def _out(session: Session, study: Study) -> StudyOut:
             state=cell.run.state,
             job=cell.job.id if cell.job else None,
         )
-        for cell in studies.cells(session, study)
+        for cell in cells
     ]
-    values = {name: getattr(study, name) for name in StudyOut.model_fields if name not in ("runs", "job")}
-    return StudyOut(**values, runs=runs, job=job.id if job else None)
+    values = {name: getattr(study, name) for name in StudyOut.model_fields if name not in ("runs", "left", "job")}
+    left = studies.costs(session, cells)
+    return StudyOut(**values, runs=runs, left=left, job=job.id if job else None)
 
 
 @router.post("", status_code=202, response_model=StudyOut)

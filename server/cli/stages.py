@@ -235,7 +235,7 @@ def pretrain(
 ) -> None:
     """Continually pretrain an encoder on a cohort."""
     if dry_run:
-        found = _estimate(read_spec(spec), processes)
+        found = estimate(read_spec(spec), processes)
         print(json.dumps(found)) if as_json else console.print(_in_words(found), highlight=False)  # noqa: T201
         return
     result = run("pretrain", read_spec(spec), folder, as_json=as_json, processes=processes)
@@ -243,7 +243,7 @@ def pretrain(
         console.print(f"{result['steps']} steps on {result['samples']} samples; the model is {folder / 'model'}.")
 
 
-def _estimate(values: dict[str, Any], processes: int) -> dict[str, Any]:
+def estimate(values: dict[str, Any], processes: int) -> dict[str, Any]:
     """What a run would take, from a process that may import torch; exits with its code when it fails."""
     checked = load_spec("pretrain", values)
     with tempfile.TemporaryDirectory() as scratch:

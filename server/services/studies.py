@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from pipelines.scale.hours import Speed
 from pipelines.scale.plan import PlannedRun, Study, judgement, planned_runs
 from server.access import Caller
 from server.audit import Action, record
@@ -24,6 +25,8 @@ from server.store.models import Cohort, Job, Model, Run, new_id
 from server.store.models import Study as Row
 
 StudyBody = body_model(Study, Launch)
+LATELY = 50
+"""Runs of an encoder among which one on as many GPUs is looked for."""
 
 
 class StudyMore(Body):
@@ -126,6 +129,27 @@ def cells(session: Session, study: Row) -> list[Cell]:
     """The runs of a study, small sizes first."""
     found = [Cell(run, common.latest_job(session, "run", run.id)) for run in study.runs]
     return sorted(found, key=lambda cell: cell.place)
+
+
+def costs(session: Session, cells: list[Cell]) -> list[dict[str, Any]]:
+    """What the runs that are left would take, an encoder and number of GPUs at a time: by the newest run of the same
+    encoder on as many GPUs, of any study, that has told its speed. `cost` is None where none has."""
+    left: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        if cell.run.state != "ready":
+            left.setdefault((cell.run.encoder, cell.job.gpus if cell.job else 0), []).append(cell)
+    rows = []
+    for (encoder, gpus), own in left.items():
+        speed = _speed(session, encoder, gpus)
+        cost = speed.cost(own[0].run.spec["budget"], len(own)) if speed else None
+        rows.append({"encoder": encoder, "gpus": gpus, "left": len(own), "cost": cost})
+    return rows
+
+
+def _speed(session: Session, encoder: str, gpus: int) -> Speed | None:
+    finished = select(Run).where(Run.encoder == encoder, Run.state == "ready").order_by(Run.created_at.desc())
+    speeds = (Speed.read(run.result) for run in session.scalars(finished.limit(LATELY)))
+    return next((speed for speed in speeds if speed and speed.gpus == gpus), None)
 
 
 def judgements(session: Session, study: Row) -> list[Job]:

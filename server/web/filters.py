@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from pipelines.scale.hours import words
+from server.jobs.states import ENDED, State
 from server.store.models import Job, JobEvent, now
 
 # State -> (word, tone). Tone good, attention, bad, live or none; the word always stands beside its mark.
@@ -108,6 +110,12 @@ def took(job: Job) -> str:
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def waits(job: Job) -> str:
+    """What a queued job waits for besides a worker."""
+    needs = sum(need.state not in ENDED for need in job.needs) if job.state == State.QUEUED else 0
+    return f"waits for {needs} other {'jobs' if needs > 1 else 'job'}" if needs else ""
+
+
 def share(progress: dict[str, Any]) -> int:
     """Per cent of a progress event, 0 when the total is unknown."""
     total = progress.get("total")
@@ -143,5 +151,6 @@ def install(environment: Environment) -> None:
     """Register the filters under the names the templates use."""
     environment.filters.update(
         word=word, tone=tone, n=number, decimals=decimals, when=when, took=took, share=share, says=says, facts=facts,
-        quarantined=quarantined, percent=percent, recogniser=recogniser, kind=kind, clock=lambda t: f"{t:%H:%M:%S}",
+        quarantined=quarantined, percent=percent, recogniser=recogniser, kind=kind,
+        waits=waits, cost=words, clock=lambda t: f"{t:%H:%M:%S}",
     )  # fmt: skip

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pipelines.pretrain.spec import ENCODERS
+from pipelines.scale.hours import words
 from server.access import Caller
 from server.access import Permission as P
 from server.dependencies import SessionDep, SettingsDep, allow
@@ -102,7 +103,8 @@ def create(
 def _body(form: StudyForm) -> Any:
     """The API's body: what belongs to the runs stands in a table of its own."""
     values = form.model_dump(exclude=OF_PRETRAINING)
-    values["pretrain"] = {k: v for k in OF_PRETRAINING if (v := getattr(form, k))}
+    given = {k: v for k in OF_PRETRAINING if (v := getattr(form, k))}
+    values["pretrain"] = {k: int(v) if v.isdigit() else v for k, v in given.items()}
     values["everything"] = values["everything"] or "false"  # a box that is not ticked sends nothing
     return body_of(studies.StudyBody, values)
 
@@ -116,9 +118,16 @@ def _detail(request: Request, caller: Caller, session: Session, study: Study, pr
         seeds=sorted({cell.run.spec["seed"] for cell in cells}), live=live,
         stopped=any(cell.run.state == "failed" for cell in cells), state=_state(study, live),
         stand=any(cell.run.state == "ready" for cell in cells), may=may(caller, control=P.STUDY_CREATE),
-        curves=(study.result or {}).get("curves", []), problem=problem.detail if problem else None,
+        curves=(study.result or {}).get("curves", []),
+        doubling=_doublings(study), costs=studies.costs(session, cells), problem=problem.detail if problem else None,
         status=problem.status if problem else 200,
     )  # fmt: skip
+
+
+def _doublings(study: Study) -> dict[str, str]:
+    """Encoder -> what runs at twice its largest N would take, where that is known."""
+    groups = (study.result or {}).get("groups", [])
+    return {g["encoder"]: words(g["doubling_cost"]) for g in groups if g.get("doubling_cost")}
 
 
 def _grid(cells: list[studies.Cell]) -> dict[tuple[str, int], dict[int, studies.Cell]]:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from pipelines.contract import BadInput, Outcome, run_stage
+from pipelines.scale.hours import Speed
 from pipelines.scale.plan import Study, planned_runs
 from tests.cohorts import make_cohort
 from tests.pipelines.evaluate.folders import digest, tiny_model
@@ -46,6 +47,24 @@ def _nudge(folder, size):
         "weights_sha256": sha256_file(folder / "model.safetensors")
     }
     (folder / "card.json").write_text(json.dumps(card))
+
+
+def test_the_report_foretells_what_the_next_doubling_takes_by_what_runs_told(world, tmp_path):
+    from pipelines.scale import report
+
+    root, _ = world
+    result = json.loads((root / "study" / "result.json").read_text())
+    assert [g["doubling_cost"] for g in result["groups"]] == [None], "these models were made by no run"
+    law = {"preferred": "power", "because": "one fits better", "identified": True, "forms": {}}
+    law["forms"]["power"] = {"a": 1.0, "b": {"value": 0.3, "low": 0.2, "high": 0.4}}
+    law["doubling"] = {"samples": 160, "value": 0.01, "low": 0.0, "high": 0.02}
+    for group in result["groups"]:
+        group["doubling_cost"] = Speed("NVIDIA H100", 1, 10).cost(36_000, 2)
+    for curve in result["curves"]:
+        curve["law"] = law
+    report.write(tmp_path / "report.html", result)
+    text = (tmp_path / "report.html").read_text()
+    assert "to 160 samples" in text and "2 runs of 1.0 hours each on NVIDIA H100, 2.0 GPU hours" in text
 
 
 def test_every_task_has_a_curve_over_the_sizes(world):

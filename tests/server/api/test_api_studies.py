@@ -10,7 +10,7 @@ from server.access import Role
 from server.client import ApiError, Client
 from server.jobs import claim, finish, lease
 from server.jobs.states import State
-from server.store.models import Cohort, Job
+from server.store.models import Cohort, Job, Study
 from tests.server.house import House
 from tests.server.jobs.jobs import HERE
 
@@ -155,3 +155,18 @@ def test_a_study_is_checked_whole_before_anything_is_queued(house: House, client
     refused(404, start, client, "0" * 12)
     refused(403, start, house.client(Role.PRIVACY_OFFICER), cohort)
     assert len(client.jobs()) == before
+
+
+def test_the_hours_of_what_is_left_come_from_runs_that_finished(house: House, client: Client, cohort: str) -> None:
+    study = start(client, cohort)
+    assert study.left == [{"encoder": "mi2-tiny", "gpus": 0, "left": 4, "cost": None}]
+    work(house, until=1)
+    with house.db.session() as session:
+        for run in session.get_one(Study, study.id).runs:
+            if run.state == "ready":
+                run.result = {"speed": {"device": "CPU", "gpus": 0, "images_per_second": 0.5}}
+    (left,) = client.study_now(study.id).left
+    assert (left["left"], left["cost"]["runs"], left["cost"]["gpu_hours"]) == (3, 3, None)
+    assert left["cost"]["hours"] == pytest.approx(3 * 8 / 0.5 / 3600)
+    other = start(client, cohort, sizes=[30], gpus=1)
+    assert other.left[0]["cost"] is None, "a run on the CPU says nothing of one on a GPU"

@@ -207,7 +207,7 @@ def test_every_recogniser_is_explained_on_the_pages():
 def test_a_study_shows_its_grid_its_break_even_and_its_curve(browse):
     client = browse()
     page = client.get("/studies/500000000002").text
-    assert re.search(r'<th scope="row">mi2-tiny</th><td class="num">900</td>', page)
+    assert re.search(r'<td>mi2-tiny</td><td class="num">900</td>', page)
     assert page.count('href="/runs/a0') == 4
     assert "1,800 samples" in page and "not reached" in page and "Practice data" in page
     assert 'data-curve="/studies/500000000002/curves/1.json"' in page
