@@ -13,30 +13,9 @@ from pipelines.deidentify.content import names_subject
 from pipelines.deidentify.header_parts import strings, with_value
 from pipelines.deidentify.header_texts import Texts
 from pipelines.deidentify.values import BULK, TEMPORAL, TEXT, Malformed, cap_age, holds_date, is_number, shift
-from pipelines.deidentify.vocabulary import is_defined_term
+from pipelines.deidentify.vocabulary import CLOSED, is_defined_term, is_listed
 
 _CONTENT, _LUT_GROUP = 0x0040A730, 0x0028
-# Attributes whose values are a closed list in the standard. What stands in it is no word but a term.
-_ENUMERATED = {
-    0x00080068: frozenset({"FOR PRESENTATION", "FOR PROCESSING"}),
-    0x00100040: frozenset({"M", "F", "O"}),
-    0x00102203: frozenset({"ALTERED", "UNALTERED"}),
-    0x001021A0: frozenset({"YES", "NO", "UNKNOWN"}),
-    0x00281040: frozenset({"LIN", "LOG", "DISP"}),  # PS3.3 C.8.7.1.1.6, C.8.11.3.1.2
-    # PS3.3 C.7.6.1.1.5.1
-    0x00282114: frozenset(
-        {
-            "ISO_10918_1",
-            "ISO_14495_1",
-            "ISO_15444_1",
-            "ISO_15444_15",
-            "ISO_13818_2",
-            "ISO_14496_10",
-            "ISO_23008_2",
-            "ISO_18181_1",
-        }
-    ),
-}
 
 
 class ByVR(Texts):
@@ -114,10 +93,10 @@ class ByVR(Texts):
     def _codes(self, element: DataElement) -> DataElement:
         """CS: enumerated values and defined terms. What is made of other words is no term, and malformed."""
         values = strings(element)
-        allowed = _ENUMERATED.get(element.tag)
-        fit = [v if (v.strip() in allowed if allowed else is_defined_term(v)) else "" for v in values]
+        closed = element.tag in CLOSED
+        fit = [v if (is_listed(element.tag, v) if closed else is_defined_term(v)) else "" for v in values]
         self.result.malformed += fit != values
-        return with_value(element, [self._without_echo(v) for v in fit])
+        return with_value(element, fit if closed else [self._without_echo(v) for v in fit])
 
     def _map_uid(self, uid: str) -> str:
         uid = uid.strip(" \0")

@@ -10,6 +10,33 @@ from pathlib import Path
 from typing import Any
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+# Attributes whose values are a closed list in the standard. A listed value is a term where it stands, whatever anybody
+# is called: a physician Lin costs no image its PixelIntensityRelationship.
+CLOSED = {
+    0x00080068: frozenset({"FOR PRESENTATION", "FOR PROCESSING"}),
+    0x00100040: frozenset({"M", "F", "O"}),
+    0x00102203: frozenset({"ALTERED", "UNALTERED"}),
+    0x001021A0: frozenset({"YES", "NO", "UNKNOWN"}),
+    0x00281040: frozenset({"LIN", "LOG", "DISP"}),  # PS3.3 C.8.7.1.1.6, C.8.11.3.1.2
+    # PS3.3 C.7.6.1.1.5.1
+    0x00282114: frozenset(
+        {
+            "ISO_10918_1",
+            "ISO_14495_1",
+            "ISO_15444_1",
+            "ISO_15444_15",
+            "ISO_13818_2",
+            "ISO_14496_10",
+            "ISO_23008_2",
+            "ISO_18181_1",
+        }
+    ),
+}
+
+
+def is_listed(tag: int, value: str) -> bool:
+    """Whether the standard lists this value of this attribute."""
+    return tag in CLOSED and value.strip(" \0") in CLOSED[tag]
 
 
 def words(text: str) -> list[str]:

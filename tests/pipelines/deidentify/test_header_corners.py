@@ -78,11 +78,13 @@ def test_closed_lists_of_the_standard_are_kept_where_they_belong(keyword: str, v
     assert (read(clean(as_bytes(ds)))[keyword].value or "") == kept
 
 
-def test_a_patient_who_is_called_as_a_term_is_costs_the_term_and_not_the_image() -> None:
-    ds = instance(name="Lin^Xiuying")
-    ds.PixelIntensityRelationship = "LIN"
-    written = clean(as_bytes(ds))
-    assert not read(written).PixelIntensityRelationship and b"LIN" not in written.data
+@pytest.mark.parametrize("name", ["Lin^Xiuying", "Lin", "LIN^LIN"])
+def test_a_patient_who_is_called_as_a_term_costs_neither_the_term_nor_the_image(name: str) -> None:
+    ds = instance(name=name)
+    ds.PixelIntensityRelationship, ds.ImageComments, ds.ScanOptions = "LIN", f"seen by {name}", "LIN"
+    new = read(clean(as_bytes(ds)))
+    assert new.PixelIntensityRelationship == "LIN" and not new.ScanOptions and "Lin" not in str(new.PatientName)
+    assert "lin" not in str(new.get("ImageComments", "")).casefold().split()
 
 
 def test_what_is_empty_stays_empty_where_the_profile_lets_it() -> None:
