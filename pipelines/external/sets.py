@@ -118,7 +118,8 @@ def _ranzcr_polylines(path: Path) -> dict[str, dict[str, list[float]]]:
 def read_vindr_cxr(folder: Path) -> list[Entry]:
     """image_labels_{train,test}.csv, one row an image or an image and reader.
 
-    No patient is named, so that each image counts as one. A finding is present where most readers of the image marked it, uncertain where just half did.
+    No patient is named, so that each image counts as one. A finding is present where most readers of the image marked
+    it, uncertain where just half did.
     """
     files = Files(folder)
     out = []

@@ -24,6 +24,7 @@ from tests.pipelines.build.folders import dataset
 from tests.pipelines.evaluate.folders import bare_model, tiny_model
 
 RNG = np.random.default_rng(0)
+FINDINGS = ("Effusion|Infiltration", "No Finding", "Pneumothorax")
 
 
 def table(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -60,9 +61,7 @@ def nih(folder: Path, patients: int = 8) -> None:
             rows.append(
                 {
                     "Image Index": image,
-                    "Finding Labels": ("Effusion|Infiltration", "No Finding", "Pneumothorax")[
-                        (patient + follow_up) % 3
-                    ],
+                    "Finding Labels": FINDINGS[(patient + follow_up) % 3],
                     "Follow-up #": follow_up,
                     "Patient ID": patient,
                     "Patient Age": "058Y" if patient else 61,
@@ -117,12 +116,13 @@ def test_ranzcr_clip_with_positions_and_polylines(tmp_path: Path) -> None:
     table(folder / "train.csv", rows)
     for row in rows:
         picture(folder / "train" / f"{row['StudyInstanceUID']}.jpg", (128, 256))
-    lines = [
-        ("ETT - Normal", [[10, 20], [10, 60]]),
-        ("CVC - Normal", [[0, 0], [4, 4]]),
-        ("CVC - Abnormal", [[8, 8], [9, 9]]),
-    ]
-    table(folder / "train_annotations.csv", [{"StudyInstanceUID": "1.2.0", "label": k, "data": v} for k, v in lines])
+    lines = {
+        "ETT - Normal": [[10, 20], [10, 60]],
+        "CVC - Normal": [[0, 0], [4, 4]],
+        "CVC - Abnormal": [[8, 8], [9, 9]],
+    }
+    marks = [{"StudyInstanceUID": "1.2.0", "label": label, "data": points} for label, points in lines.items()]
+    table(folder / "train_annotations.csv", marks)
     cohort = build(folder, tmp_path / "cohort")
     assert cohort.public_set == RANZCR and cohort.label_names() == ["CVC", "ETT", "NGT", "Swan-Ganz"]
     secret = set_secret(RANZCR)
@@ -247,7 +247,7 @@ def test_a_model_that_saw_the_set_is_marked_and_one_that_trained_on_its_test_pat
 
 
 def test_an_evaluation_on_a_set_says_who_saw_it(tmp_path: Path) -> None:
-    nih(tmp_path / "nih", 60)
+    nih(tmp_path / "nih", 30)
     build(tmp_path / "nih", tmp_path / "cohort", split="divide")
     model = tiny_model(tmp_path / "m", "Ours", "run", 1, practice=False, seen=(NIH,))
     baseline = tiny_model(tmp_path / "b", "Theirs", "open-weight", 2, practice=False)
@@ -276,7 +276,8 @@ def test_real_images_of_chestx_ray14_as_a_plain_table(shared: Path, tmp_path: Pa
     with (source / "labels.csv").open(newline="") as f:
         rows = [row for row in csv.DictReader(f) if int(row["patient_id"]) < 1500]
     table(folder / "labels.csv", rows)
-    (folder / "images").symlink_to(source / "images")
+    for row in rows:
+        (folder / row["image"]).symlink_to(source / "images" / row["image"])
     cohort = build(folder, tmp_path / "cohort", name=NIH, split="divide")
     assert 0 < len(cohort) == len(rows)
     present = cohort.label_matrix(["Pneumonia"])[:, 0]
