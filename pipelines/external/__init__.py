@@ -1,1 +1,0 @@
-"""Stage `external`: a labelled folder from outside the site, a public set mostly, into a cohort to evaluate on."""
