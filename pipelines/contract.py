@@ -39,6 +39,7 @@ STAGES: dict[str, str] = {
     "score": "pipelines.score",
     "label": "pipelines.label",
     "build": "pipelines.build",
+    "external": "pipelines.external",
     "import": "pipelines.weights",
     "pretrain": "pipelines.pretrain",
     "evaluate": "pipelines.evaluate",

@@ -51,7 +51,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     run.artifact("flow", run.root / "flow.json")
     if not flow or not flow[-1]["images"]:
         raise BadInput("No image passes the selection rules; flow.json says which rule excluded how many.")
-    index, digests = _assemble(run, parts, len(spans))
+    index, digests = assemble(run, parts, len(spans))
     result = _join_and_seal(spec, run, sources, labels, index, digests, flow, tallies)
     shutil.rmtree(parts)
     return result
@@ -79,7 +79,7 @@ def _flow(first_counts: list[dict[str, int]], tallies: list[dict[str, Any]]) -> 
     return flow
 
 
-def _assemble(run: RunFolder, parts: Path, count: int) -> tuple[pa.Table, list[str]]:
+def assemble(run: RunFolder, parts: Path, count: int) -> tuple[pa.Table, list[str]]:
     """The index (with `number`), its images placed in shards; and the digests of the shards."""
     indexes, files = [], []
     for i in range(count):
@@ -128,7 +128,7 @@ def _join_and_seal(
         "age_unknown": sum(tally["age_unknown"] for tally in tallies),
         "windows": _sum(tally["windows"] for tally in tallies),
         "undecodable": _sum(tally["undecodable"] for tally in tallies),
-        "splits": _split_counts(index),
+        "splits": split_counts(index),
     }
     facts = {
         "practice": sources[0].practice,
@@ -143,7 +143,8 @@ def _join_and_seal(
     return seal_cohort(run.root, content, digests, facts)
 
 
-def _split_counts(index: pa.Table) -> dict[str, dict[str, int]]:
+def split_counts(index: pa.Table) -> dict[str, dict[str, int]]:
+    """Images and patients of each split."""
     counts = {}
     for split in ("train", "validation", "test"):
         rows = index.filter(pc.field("split") == split)

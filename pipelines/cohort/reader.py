@@ -44,6 +44,8 @@ class Cohort:
         self.practice: bool = result["practice"]
         self.side: int = result["side"]
         self.policies: tuple[str, ...] = tuple(result["policies"])
+        self.public_set: str | None = result.get("public_set")
+        """Name of the set from outside the site that the cohort holds; None for a site's own."""
         self._maps: OrderedDict[int, np.memmap] = OrderedDict()
 
     @classmethod

@@ -8,6 +8,7 @@ from pipelines.cohort import Cohort
 from pipelines.contract import BadInput
 from pipelines.encoders.folder import read_patients
 from pipelines.evaluate.models import Model
+from pipelines.external.names import share_images
 
 
 def check_leakage(cohort: Cohort, models: list[Model]) -> None:
@@ -37,3 +38,8 @@ def check_splits(cohort: Cohort) -> None:
     torn = len(pairs) - len(pc.unique(pairs["patient"]))
     if torn:
         raise BadInput(f"{torn:,} patients of this cohort stand in more than one split; build the cohort again.")
+
+
+def contaminated(cohort: Cohort, model: Model) -> list[str]:
+    """Public sets that the model or an ancestor was pretrained on and that share images with this cohort."""
+    return [seen for seen in model.card.seen if cohort.public_set and share_images(seen, cohort.public_set)]

@@ -95,6 +95,12 @@ def lineage(model: dict[str, Any], models: dict[str, dict[str, Any]]) -> dict[st
 def lineage_notes(models: list[dict[str, Any]]) -> list[str]:
     """What a reader must know of the models' pasts."""
     notes = [
+        f"Contaminated: {m['name']} was pretrained on {', '.join(m['contaminated'])}, whose images this cohort holds; "
+        "its scores here say nothing of new patients."
+        for m in models
+        if m.get("contaminated")
+    ]
+    notes += [
         f"{m['name']} is known to have been pretrained on {', '.join(m['seen'])}: its scores on images of these sets "
         "are contaminated."
         for m in models

@@ -15,7 +15,7 @@ from pipelines import tables
 from pipelines.cohort import Cohort
 from pipelines.contract import BadInput, RunFolder
 from pipelines.evaluate import answer, features, measured, measures, probe, report, results
-from pipelines.evaluate.leakage import check_leakage
+from pipelines.evaluate.leakage import check_leakage, contaminated
 from pipelines.evaluate.models import Contest, Model, open_contest
 from pipelines.evaluate.spec import Spec
 from pipelines.evaluate.tasks import Images, Question, frontal_images, questions, why_not
@@ -172,9 +172,14 @@ def _result(
             "digest": cohort.digest,
             "practice": cohort.practice,
             "policies": list(cohort.policies),
+            "public_set": cohort.public_set,
             "splits": splits,
         },
-        "models": [_lineage(m, "model") for m in contest.models] + [_lineage(m, "baseline") for m in contest.baselines],
+        "models": [
+            _lineage(m, role, cohort)
+            for role, group in (("model", contest.models), ("baseline", contest.baselines))
+            for m in group
+        ],
         "comparisons": [
             {"model": pair[0], "baseline": pair[1], "words": words, "sentence": said[pair]}
             for pair, words in contest.pairs.items()
@@ -187,7 +192,8 @@ def _result(
     }
 
 
-def _lineage(model: Model, role: str) -> dict[str, Any]:
+def _lineage(model: Model, role: str, cohort: Cohort) -> dict[str, Any]:
     """What the lineage table and the platform need of a card; the settings of the run stay with the model."""
     card = model.card.model_dump(mode="json", exclude={"name", "spec", "metrics"})
-    return {"name": model.name, "role": role, "family": model.family, **card}
+    marks = {"contaminated": contaminated(cohort, model)}
+    return {"name": model.name, "role": role, "family": model.family, **marks, **card}

@@ -123,7 +123,7 @@ def _card(spec: Spec, cohort: Cohort, subset: Subset, start: ModelCard) -> Model
         practice=cohort.practice or start.practice,
         cohort=cohort.digest,
         policies=tuple(sorted({*cohort.policies, *start.policies})),
-        seen=start.seen,
+        seen=tuple(dict.fromkeys((*start.seen, *([cohort.public_set] if cohort.public_set else [])))),
         samples=subset.samples,
         studies=subset.studies,
         patients=len(subset.patients),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pipelines import preprocessing
 from pipelines.contract import BadInput
+from pipelines.external.names import BRAX, CHEXPERT, MIMIC, NIH, PADCHEST, RSNA, VINDR
 from pipelines.preprocessing import Preprocessing, triple
 
 # Layouts: the files a download consists of, and who reads them.
@@ -31,8 +32,7 @@ DENSENET_FEATURES = ("mean of the last map after ReLU", "last map after ReLU")
 OWN_CONFIG = None
 """The preprocessing stands in a file of the download."""
 
-NIH, CHEXPERT, MIMIC = "NIH ChestX-ray14", "CheXpert", "MIMIC-CXR"
-RAD_DINO_SETS = (MIMIC, CHEXPERT, NIH, "PadChest", "BRAX")
+RAD_DINO_SETS = (MIMIC, CHEXPERT, NIH, PADCHEST, BRAX)
 
 
 @dataclass(frozen=True)
@@ -143,17 +143,17 @@ BASELINES: dict[str, Baseline] = {
         Baseline("open-clip", "open_clip", "open_clip", CLIP_FEATURES, "as published", verified=True),
         Baseline("biomedclip", "BiomedCLIP", "open_clip", CLIP_FEATURES, "MIT", ("PMC-15M",), verified=True),
         Baseline("chexzero", "CheXzero", "openai-clip", CLIP_FEATURES, "MIT", (MIMIC,), CHEXZERO, verified=True),
-        _xrv("all", "seven sets", NIH, "PadChest", CHEXPERT, MIMIC, "Open-I", "RSNA Pneumonia"),
+        _xrv("all", "seven sets", NIH, PADCHEST, CHEXPERT, MIMIC, "Open-I", RSNA),
         _xrv("nih", NIH, NIH),
-        _xrv("pc", "PadChest", "PadChest"),
+        _xrv("pc", PADCHEST, PADCHEST),
         _xrv("chex", CHEXPERT, CHEXPERT),
         _xrv("mimic", MIMIC, MIMIC),
-        _xrv("rsna", "RSNA Pneumonia", "RSNA Pneumonia", NIH),
+        _xrv("rsna", RSNA, RSNA),
         # ---- rows that no one here has had the files of ------------------------------------------------------------
         Baseline("medsiglip", "MedSigLIP", "transformers", CLIP_FEATURES, "HAI-DEF terms", ("WebLI", MIMIC)),
         Baseline(
             "xraysiglip", "XraySigLIP", "transformers", CLIP_FEATURES, "as published",
-            ("WebLI", MIMIC, CHEXPERT, NIH, "PadChest", "BRAX", "VinDr-CXR"),
+            ("WebLI", MIMIC, CHEXPERT, NIH, PADCHEST, BRAX, VINDR),
         ),
         Baseline("pubmedclip", "PubMedCLIP", "transformers", CLIP_FEATURES, "MIT", ("ROCO",)),
         Baseline("unimedclip", "UniMed-CLIP", "open_clip", CLIP_FEATURES, "as published", (MIMIC, CHEXPERT)),

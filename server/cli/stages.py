@@ -224,6 +224,27 @@ def build(
             console.print(f"{step['images']:>9} images  {step['studies']:>8} studies  {step['step']}", highlight=False)
 
 
+def external(
+    folder: Annotated[Path, typer.Argument(help="Folder with the images and tables of the set.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the cohort; resumes if it was begun.")],
+    layout: Annotated[
+        str, typer.Option("--as", help="chestx-ray14, ranzcr-clip, vindr-cxr, candid-ptx or table; auto looks.")
+    ] = "auto",
+    name: Annotated[str, typer.Option(help="Name of the set, where its layout has none of its own.")] = "",
+    split: Annotated[str, typer.Option(help="published, test (all patients) or divide (by a hash).")] = "published",
+    side: Annotated[int, typer.Option(help="Shorter side of the stored images.")] = 518,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Build a cohort from a labelled folder from outside, to evaluate on: a public set, or a table of your own."""
+    values = {"folder": str(folder.resolve()), "layout": layout, "name": name, "split": split, "side": side}
+    result = run("external", values | {"workers": workers}, out, as_json=as_json)
+    if not as_json:
+        counts = result["counts"]
+        splits = ", ".join(f"{part['patients']} {split}" for split, part in counts["splits"].items())
+        console.print(f"{counts['images']} images of {result['public_set']}; patients: {splits}.", highlight=False)
+
+
 def pretrain(
     spec: Annotated[Path, typer.Argument(help="TOML or JSON.")],
     folder: Annotated[Path, typer.Argument(help="Run folder; resumes if it was begun.")],
@@ -341,7 +362,7 @@ def weights_list(as_json: Json = False) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (practice, deidentify, score, build, pretrain, evaluate):
+    for command in (practice, deidentify, score, build, external, pretrain, evaluate):
         app.command()(command)
     weights = typer.Typer(help="Open weights.", no_args_is_help=True)
     weights.command("import")(weights_import)
