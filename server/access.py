@@ -35,6 +35,7 @@ class Permission(StrEnum):
     RUN_CREATE = "run:create"
     MODEL_READ = "model:read"
     MODEL_IMPORT = "model:import"
+    MODEL_PROMOTE = "model:promote"
     EVALUATION_READ = "evaluation:read"
     EVALUATION_CREATE = "evaluation:create"
     STUDY_READ = "study:read"
@@ -85,6 +86,7 @@ GRANTS: dict[Role, frozenset[Permission]] = {
             P.COHORT_BUILD,
             P.RUN_CREATE,
             P.MODEL_IMPORT,
+            P.MODEL_PROMOTE,
             P.EVALUATION_CREATE,
             P.STUDY_CREATE,
             P.JOB_CONTROL,

@@ -197,6 +197,15 @@ class Client:
     def study_now(self, id_: str) -> schemas.StudyOut:
         return self._call(schemas.StudyOut, "GET", f"/studies/{id_}")
 
+    def promote(self, site: str, task: str, model: str, evaluation: str, comment: str = "") -> schemas.ChampionOut:
+        """Name the champion of a task of a site."""
+        body = {"task": task, "model": model, "evaluation": evaluation, "comment": comment}
+        return self._call(schemas.ChampionOut, "POST", f"/sites/{site}/champions", body)
+
+    def champions(self, site: str, task: str | None = None) -> list[schemas.ChampionOut]:
+        """Newest first: the first of a task is the one in use."""
+        return list(self._pages(schemas.ChampionOut, f"/sites/{site}/champions", task=task))
+
     # jobs
 
     def job(self, id_: str) -> schemas.JobOut:

@@ -44,7 +44,8 @@ def sure(result: dict[str, Any]) -> str:
         f"From {test['images']:,} frontal images of {test['patients']:,} test patients; no model was pretrained on "
         "any of them. "
         f"Square brackets hold 95 % intervals over {result['settings']['resamples']:,} draws of patients and "
-        f"{len(result['settings']['seeds'])} seeds. Looks at this test split by this evaluation: {result['looks']}."
+        f"{len(result['settings']['seeds'])} seeds. "
+        f"Looks at this test split that were counted, this one among them: {result['looks']}."
     )
 
 

@@ -167,7 +167,7 @@ def _result(
         "answer": " ".join(said.values()) or answer.without_baseline(rows),
         "protocol": "full" if len(set(spec.seeds)) >= FULL_PROTOCOL_SEEDS else "below",
         "practice": cohort.practice or any(m.card.practice for m in contest.all),
-        "looks": 1,
+        "looks": spec.looks,
         "cohort": {
             "digest": cohort.digest,
             "practice": cohort.practice,

@@ -14,7 +14,7 @@ Task = Literal[ProbedTask, "reports"]
 
 
 class Spec(Base):
-    FREE: ClassVar[frozenset[str]] = Base.FREE | {"store"}
+    FREE: ClassVar[frozenset[str]] = Base.FREE | {"store", "looks"}
 
     cohort: Annotated[Path, Ref("cohort")]
     models: Annotated[tuple[Path, ...], Ref("model"), Field(min_length=1)]
@@ -35,3 +35,5 @@ class Spec(Base):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: Annotated[Path | None, Ref("internal")] = None
     """Folder of features and score parts that evaluations share; None takes the run folder."""
+    looks: Annotated[int, Ref("internal")] = 1
+    """Which look at these test patients this one is, by the count of whoever keeps one; a command line keeps none."""

@@ -53,6 +53,7 @@ def context(result: dict[str, Any]) -> dict[str, Any]:
         "not_scored": [n | {"task": TITLES[n["task"]]} for n in result["not_scored"]],
         "settings": result["settings"],
         "digest": result["cohort"]["digest"],
+        "looks": result["looks"],
         "left_out": [name for g in result["groups"] for name in g["left_out"]],
     }
 

@@ -117,7 +117,7 @@ def _result(spec: Spec, bench: Bench, groups: list[Group], curves: list[dict[str
         "answer": report.answer(curves),
         "protocol": "full" if min(seeds, len(set(spec.seeds))) >= FULL_PROTOCOL_SEEDS else "below",
         "practice": cohort.practice or any(m.card.practice for m in contest.all),
-        "looks": 1,
+        "looks": spec.looks,
         "cohort": {
             "digest": cohort.digest,
             "splits": {

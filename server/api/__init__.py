@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from server.api import cohorts, evaluations, exports, jobs, labels, models, people, runs, session, sites, studies
+from server.api import (
+    champions,
+    cohorts,
+    evaluations,
+    exports,
+    jobs,
+    labels,
+    models,
+    people,
+    runs,
+    session,
+    sites,
+    studies,
+)
 
 PREFIX = "/api/v1"
 
@@ -12,6 +25,19 @@ PREFIX = "/api/v1"
 def router() -> APIRouter:
     """All routes of the API."""
     api = APIRouter(prefix=PREFIX)
-    for module in (sites, exports, labels, cohorts, runs, models, evaluations, studies, jobs, people, session):
+    for module in (
+        sites,
+        champions,
+        exports,
+        labels,
+        cohorts,
+        runs,
+        models,
+        evaluations,
+        studies,
+        jobs,
+        people,
+        session,
+    ):
         api.include_router(module.router)
     return api

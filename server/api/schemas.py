@@ -258,6 +258,21 @@ class EvaluationOut(WorkOut):
     cohort_id: str
 
 
+class ChampionOut(Out):
+    id: str
+    site_id: str
+    task: str
+    model_id: str
+    evaluation_id: str
+    before_id: str | None
+    """The champion that it followed."""
+    ruling: dict[str, Any]
+    """Reason, difference to the one before with its interval, margin, looks at the test split."""
+    comment: str
+    practice: bool
+    created_at: Utc
+
+
 class StudyRunOut(Out):
     """A run of a study, at its place in the grid."""
 

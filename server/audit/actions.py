@@ -33,6 +33,7 @@ class Action(StrEnum):
     COHORT_BUILD = "cohort:build"
     RUN_CREATE = "run:create"
     MODEL_IMPORT = "model:import"
+    MODEL_PROMOTE = "model:promote"
     EVALUATION_CREATE = "evaluation:create"
     STUDY_CREATE = "study:create"
     STUDY_EXTEND = "study:extend"

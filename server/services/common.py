@@ -13,10 +13,10 @@ from server.errors import Conflict, NotFound
 from server.jobs import service as job_service
 from server.jobs.states import ENDED
 from server.settings import Settings
-from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Site, Study
+from server.store.models import Champion, Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Site, Study
 from server.store.paging import LIMIT, Page, newest
 
-R = TypeVar("R", Site, Export, LabelRun, Cohort, Run, Model, Evaluation, Study, Job)
+R = TypeVar("R", Site, Export, LabelRun, Cohort, Run, Model, Evaluation, Study, Champion, Job)
 
 
 def get(session: Session, model: type[R], id_: str) -> R:

@@ -10,7 +10,7 @@ from pipelines.evaluate.spec import Spec
 from server.access import Caller
 from server.audit import Action, record
 from server.errors import Invalid
-from server.services import common
+from server.services import champions, common
 from server.services.runs import ENVELOPE
 from server.settings import Settings
 from server.specs import Launch, body_model, resolve
@@ -23,8 +23,9 @@ def create(session: Session, caller: Caller, settings: Settings, body: Any) -> E
     """Queue an evaluation of models that are ready. One process, on at most one GPU."""
     if body.processes != 1 or body.gpus > 1:
         raise Invalid("An evaluation runs in one process on at most one GPU; give gpus 0 or 1 and processes 1.")
-    spec = resolve(session, Spec, body, caller, settings)
     cohort = common.get(session, Cohort, body.cohort)
+    counted = {"looks": champions.looks(session, cohort) + 1}
+    spec = resolve(session, Spec, body, caller, settings, counted)
     named = [common.get(session, Model, id_) for id_ in (*body.models, *body.baselines)]
     id_ = new_id()
     evaluation = Evaluation(

@@ -18,7 +18,7 @@ from server.audit import Action, record
 from server.errors import Conflict, invalid_fields
 from server.jobs import service as job_service
 from server.jobs.states import ENDED, State
-from server.services import common, runs
+from server.services import champions, common, runs
 from server.settings import Settings
 from server.specs import Body, Launch, body_model, resolve
 from server.store.models import Cohort, Job, Model, Run, new_id
@@ -251,6 +251,7 @@ def _judge(
     folder = f"studies/{study.id}/judged/{new_id()}"
     body = _again(study, study.spec)
     plan = Study.model_validate(resolve(session, Study, body, caller, settings))
+    counted = {"looks": champions.looks(session, study.cohort) + 1}
     models = [str(settings.root / "runs" / run.id / "model") for run in of]
     return common.queue(
         session,
@@ -258,7 +259,7 @@ def _judge(
         settings,
         study,
         "scale",
-        judgement(plan, models, settings.root / "studies" / study.id / "store"),
+        judgement(plan, models, settings.root / "studies" / study.id / "store") | counted,
         gpus=min(gpus, 1),
         folder=folder,
         needs=[job for job in (*latest, *after) if job and job.state not in ENDED],

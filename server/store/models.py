@@ -147,6 +147,26 @@ class Evaluation(Work, Base):
     cohort: Mapped[Cohort] = relationship()
 
 
+class Champion(Base):
+    """The model in use for a task of a site, from its evaluation until another follows it (`before_id`)."""
+
+    __tablename__ = "champion"
+    id: Mapped[str] = mapped_column(String(12), primary_key=True, default=new_id)
+    site_id: Mapped[str] = mapped_column(ForeignKey("site.id"))
+    task: Mapped[str] = mapped_column(String(20))
+    model_id: Mapped[str] = mapped_column(ForeignKey("model.id"))
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluation.id"))
+    before_id: Mapped[str | None] = mapped_column(ForeignKey("champion.id"), unique=True)
+    ruling: Mapped[dict[str, Any]]
+    comment: Mapped[str] = mapped_column(Text, default="")
+    practice: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_by: Mapped[str | None] = mapped_column(String(12))
+    site: Mapped[Site] = relationship()
+    model: Mapped[Model] = relationship()
+    evaluation: Mapped[Evaluation] = relationship()
+
+
 study_run = Table(
     "study_run",
     Base.metadata,

@@ -2,6 +2,7 @@
 
 from server.web.pages import (
     admin,
+    champions,
     cohorts,
     evaluations,
     exports,
@@ -16,5 +17,20 @@ from server.web.pages import (
 )
 
 routers = [
-    m.router for m in (signin, home, exports, review, labels, cohorts, runs, models, evaluations, studies, jobs, admin)
+    m.router
+    for m in (
+        signin,
+        home,
+        exports,
+        review,
+        labels,
+        cohorts,
+        runs,
+        models,
+        champions,
+        evaluations,
+        studies,
+        jobs,
+        admin,
+    )
 ]

@@ -88,13 +88,21 @@ def create(
 
 @router.get("/{id_}")
 def detail(id_: str, request: Request, session: SessionDep, caller: Caller = allow(P.EVALUATION_READ)) -> HTMLResponse:
-    row = common.get(session, Evaluation, id_)
-    jobs = common.page(session, Job, resource_kind="evaluation", resource_id=id_).items
+    return detail_of(request, caller, session, common.get(session, Evaluation, id_), None)
+
+
+def detail_of(
+    request: Request, caller: Caller, session: Session, row: Evaluation, problem: Problem | None
+) -> HTMLResponse:
+    """The page of an evaluation, with a problem above it where its form was refused."""
+    jobs = common.page(session, Job, resource_kind="evaluation", resource_id=row.id).items
     named = [session.get(Model, m) for m in (*row.spec.get("models", []), *row.spec.get("baselines", []))]
     return page(
         request, session, caller, "evaluation.html", row.name, evaluation=row, jobs=jobs,
         job=jobs[0] if jobs else None, models=[m for m in named if m],
-        state=STATES[row.state],
+        state=STATES[row.state], sites={e.site for e in row.cohort.exports}, may=may(caller, promote=P.MODEL_PROMOTE),
+        tasks=(row.result or {}).get("tasks", {}), problem=problem.detail if problem else None,
+        status=problem.status if problem else 200,
     )  # fmt: skip
 
 

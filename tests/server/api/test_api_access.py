@@ -21,6 +21,8 @@ TABLE = {
     ("POST", f"{V1}/sites"): {A},
     ("GET", f"{V1}/sites"): EVERYONE,
     ("GET", f"{V1}/sites/{{site_id}}"): EVERYONE,
+    ("POST", f"{V1}/sites/{{site_id}}/champions"): {R},
+    ("GET", f"{V1}/sites/{{site_id}}/champions"): EVERYONE,
     ("POST", f"{V1}/exports"): {A, P},
     ("GET", f"{V1}/exports"): EVERYONE,
     ("GET", f"{V1}/exports/{{export_id}}"): EVERYONE,

@@ -11,7 +11,7 @@ from tests.server.web.conftest import PASSWORD
 PAGES = [
     "/", "/exports", "/exports/new", "/review", "/review/e00000000002", "/labels", "/labels/new", "/cohorts",
     "/cohorts/new", "/runs", "/runs/new", "/models", "/models/new", "/evaluations", "/evaluations/new", "/jobs",
-    "/studies", "/studies/new", "/sites", "/people", "/audit",
+    "/champions", "/studies", "/studies/new", "/sites", "/people", "/audit",
     *[f"/exports/e{n:011d}" for n in range(6)],
     *[f"/{kind}s/{letter}{n:011d}" for kind, letter in
       (("label", "1"), ("cohort", "c"), ("run", "a"), ("model", "b"), ("evaluation", "d"), ("studie", "5"))
