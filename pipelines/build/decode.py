@@ -25,20 +25,33 @@ def render(ds: Dataset) -> tuple[np.ndarray, str]:
     8 bit values are taken as they are (`full`) and deeper ones are stretched between their 0.5th and 99.5th
     percentile, pixel padding left out (`percentile`). Raises Undecodable.
     """
+    stored, values = _modality_values(ds)
+    shown, low, high, how = _window(ds, stored, values)
+    grey = np.clip((shown.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6)), 0, 255)
+    return (255 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey), how
+
+
+def unwindowed(ds: Dataset) -> np.ndarray:
+    """uint16 [H, W], dark where air is: all of the image's range, as no window shows it. Raises Undecodable."""
+    _, values = _modality_values(ds)
+    low, high = float(values.min()), float(values.max())
+    grey = np.rint((values.astype(np.float64) - low) * (65535.0 / max(high - low, 1e-6))).astype(np.uint16)
+    return 65535 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey
+
+
+def _modality_values(ds: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The stored values of a single grey frame, and these after the modality LUT. Raises Undecodable."""
     try:
         stored = ds.pixel_array
         if stored.ndim != 2 or stored.size == 0:
             raise Undecodable("shape")
         if ds.PixelRepresentation == 0 and stored.max() >> ds.BitsStored:
             stored = stored & ((1 << ds.BitsStored) - 1)  # an overlay may lie in the unused high bits
-        values = apply_modality_lut(stored, ds)
+        return stored, apply_modality_lut(stored, ds)
     except Undecodable:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise anything; the text may quote the header
         raise Undecodable(type(error).__name__) from None
-    shown, low, high, how = _window(ds, stored, values)
-    grey = np.clip((shown.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6)), 0, 255)
-    return (255 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey), how
 
 
 def shrink(grey: np.ndarray, side: int) -> tuple[np.ndarray, list[float]]:

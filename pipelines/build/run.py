@@ -12,12 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydicom import dcmread
 
 from pipelines import tables
-from pipelines.build.chunk import PART, Chunk, part_files, process_chunk
+from pipelines.build.chunk import PART, Chunk, inside, part_files, process_chunk
+from pipelines.build.decode import unwindowed
 from pipelines.build.inputs import Source, chunk_spans, list_candidates, open_sources
 from pipelines.build.joins import join_masks, join_texts
 from pipelines.build.labels import Labelled, count_sources, join_labels, open_labels
+from pipelines.build.references import choose_references, write_references
 from pipelines.build.spec import Spec
 from pipelines.cohort.writer import Part, assemble_shards, seal_cohort
 from pipelines.contract import BadInput, RunFolder, read_json, write_atomic
@@ -52,6 +55,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     if not flow or not flow[-1]["images"]:
         raise BadInput("No image passes the selection rules; flow.json says which rule excluded how many.")
     index, digests = assemble(run, parts, len(spans))
+    _write_references(run, index, candidates, folders)
     result = _join_and_seal(spec, run, sources, labels, index, digests, flow, tallies)
     shutil.rmtree(parts)
     return result
@@ -77,6 +81,19 @@ def _flow(first_counts: list[dict[str, int]], tallies: list[dict[str, Any]]) -> 
         sums = {key: sum(s[key] for s in steps) for key in ("images", "studies", "patients", "reports")}
         flow.append({"step": steps[0]["step"], **sums})
     return flow
+
+
+def _write_references(run: RunFolder, index: pa.Table, candidates: pa.Table, folders: tuple[Path, ...]) -> None:
+    """A few images as their files hold them, for `evaluate` to hold the store against."""
+    rows = choose_references(index)
+    chosen = pa.array([row["instance"] for row in rows], pa.string())
+    files = {c["instance"]: c for c in candidates.filter(pc.is_in(candidates["instance"], chosen)).to_pylist()}
+
+    def read(row: dict[str, Any]) -> np.ndarray:
+        file = files[row["instance"]]
+        return unwindowed(dcmread(inside(folders[file["source"]], file["output"])))
+
+    write_references(run.root, rows, read)
 
 
 def assemble(run: RunFolder, parts: Path, count: int) -> tuple[pa.Table, list[str]]:

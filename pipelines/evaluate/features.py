@@ -20,6 +20,7 @@ import numpy as np
 from pipelines.cohort import Cohort
 from pipelines.contract import RunFolder, read_json, write_atomic
 from pipelines.evaluate.models import Model
+from pipelines.preprocessing import Preprocessing
 
 BATCH = 16  # fixed, so that a resumed extraction sees the same batches
 SAVE_EVERY = 32  # batches
@@ -28,6 +29,8 @@ Kind = Literal["pooled", "patches"]
 
 class FrozenEncoder(Protocol):
     """What extraction asks of an encoder (pipelines.encoders.Encoder)."""
+
+    how: Preprocessing
 
     def prepare(self, images: list[np.ndarray]) -> Any:
         """uint8 grey images [H, W] to a batch, each encoder's own published way."""

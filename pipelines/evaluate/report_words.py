@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.evaluate.answer import with_interval
+from pipelines.evaluate.deviation import in_words
 from pipelines.evaluate.probe import FOLDS, PENALTIES, SHARE
 from pipelines.evaluate.stats import SPECIFICITY
 from pipelines.evaluate.tasks import TITLES
@@ -146,6 +147,7 @@ def method(result: dict[str, Any]) -> list[str]:
         "not between labels.",
         "Before anything was measured, the test patients were compared with the patients of every model and of its "
         "ancestors; one in common would have stopped the evaluation.",
+        *(in_words(name, found) for name, found in result.get("deviations", {}).items()),
     ]
 
 

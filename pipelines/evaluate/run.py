@@ -15,6 +15,7 @@ from pipelines import tables
 from pipelines.cohort import Cohort
 from pipelines.contract import BadInput, RunFolder
 from pipelines.evaluate import answer, features, measured, measures, probe, report, results
+from pipelines.evaluate.deviation import measure_deviations
 from pipelines.evaluate.leakage import check_leakage, contaminated
 from pipelines.evaluate.models import Contest, Model, open_contest
 from pipelines.evaluate.spec import Spec
@@ -78,6 +79,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     tables.write_table(run.root / "results.parquet", rows, tables.RESULTS)
     run.artifact("results", run.root / "results.parquet")
     result = _result(spec, bench.cohort, bench.contest, bench.images, rows, bench.not_scored + not_scored)
+    result["deviations"] = measure_deviations(models, bench.cohort, spec.device, run, store)
     sections = [
         section
         for name, task in tasks.items()

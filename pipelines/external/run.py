@@ -24,7 +24,8 @@ from pydicom.errors import InvalidDicomError
 
 from pipelines import tables
 from pipelines.build.chunk import PART, part_files
-from pipelines.build.decode import Undecodable, render, shrink
+from pipelines.build.decode import Undecodable, render, shrink, unwindowed
+from pipelines.build.references import choose_references, write_references
 from pipelines.build.run import assemble, split_counts
 from pipelines.build.texts import split_sections
 from pipelines.cohort.writer import seal_cohort, write_part
@@ -72,7 +73,10 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     if sum(undecodable.values()) == len(rows):
         raise BadInput("No image of the set could be read; are they whole PNG, JPEG, TIFF or DICOM files?")
     index, digests = assemble(run, parts, len(spans))
-    result = _seal(spec, run, name, index, digests, {row["accession"]: e for row, e in rows}, len(entries), undecodable)
+    of = {row["accession"]: entry for row, entry in rows}
+    files = {accession: entry.path for accession, entry in of.items() if entry.path}
+    write_references(run.root, choose_references(index), lambda row: read_source(files[row["accession"]]))
+    result = _seal(spec, run, name, index, digests, of, len(entries), undecodable)
     shutil.rmtree(parts)
     return result
 
@@ -176,15 +180,11 @@ def read_grey(path: Path) -> tuple[np.ndarray, tuple[float | None, float | None]
     8 bit pictures are taken as they are, deeper ones by their range, colour by its luminance. Raises Undecodable.
     """
     if path.suffix.lower() in PICTURES:
-        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if pixels is None:
-            raise Undecodable("picture")
-        if pixels.ndim == 3:
-            pixels = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
-        if pixels.dtype != np.uint8:
-            low, high = float(pixels.min()), float(pixels.max())
-            pixels = (pixels.astype(np.float32) - low) * (255 / max(high - low, 1e-6))
-        return pixels.astype(np.float32), (None, None)
+        pixels = read_picture(path)
+        if pixels.dtype == np.uint8:
+            return pixels.astype(np.float32), (None, None)
+        low, high = float(pixels.min()), float(pixels.max())
+        return (pixels.astype(np.float32) - low) * (255 / max(high - low, 1e-6)), (None, None)
     try:
         ds = dcmread(path)
         grey, _ = render(ds)
@@ -192,6 +192,22 @@ def read_grey(path: Path) -> tuple[np.ndarray, tuple[float | None, float | None]
     except (InvalidDicomError, OSError, ValueError, TypeError, AttributeError, EOFError, RecursionError):
         raise Undecodable("dicom") from None
     return grey, (rows or None, columns or None)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Grey picture [H, W] of 8 or 16 bits. Raises Undecodable."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise Undecodable("picture")
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
+
+
+def read_source(path: Path) -> np.ndarray:
+    """uint16 [H, W]: the image as its file holds it, for the references. Raises Undecodable."""
+    if path.suffix.lower() in PICTURES:
+        pixels = read_picture(path)
+        return pixels.astype(np.uint16) * 257 if pixels.dtype == np.uint8 else pixels
+    return unwindowed(dcmread(path))
 
 
 def _seal(
