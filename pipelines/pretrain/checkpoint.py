@@ -30,7 +30,7 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)
         path = self._path(step)
         with atomic(path) as temporary, temporary.open("wb") as file:
-            _write(state, file)
+            write_state(state, file)
         write_atomic(path.with_suffix(".sha256"), sha256_file(path) + "\n")
         self.run.checkpoint(path, step)
         steps = self._steps()
@@ -81,7 +81,7 @@ class Checkpoints:
         return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.pt"))
 
 
-def _write(state: dict[str, Any], file: BinaryIO) -> None:
+def write_state(state: dict[str, Any], file: BinaryIO) -> None:
     """torch.save, which tells of a full disk by a RuntimeError with nothing in it; here it is the OSError it was."""
     try:
         torch.save(state, file)

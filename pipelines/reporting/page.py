@@ -16,7 +16,7 @@ from pipelines.evaluate.measured import Section
 from pipelines.evaluate.report_words import p_value
 from pipelines.evaluate.results import MACRO
 from pipelines.evaluate.tasks import TITLES
-from pipelines.reporting.metrics import FINDINGS, REPORT, text_measures
+from pipelines.reporting.metrics import FINDINGS, FIVE, REPORT, text_measures
 from pipelines.reporting.wording import compared
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"
@@ -24,9 +24,9 @@ SYSTEMS = {"written": "written", "nearest": "nearest image", "template": "normal
 SIMPLE = ("nearest", "template")
 # Metric, its label in tables.RESULTS and its title; a labeller's come four by four.
 LABEL_METRICS = (
-    ("", MACRO, "macro, {n} findings"),
+    ("", MACRO, "macro, {n} of 14"),
     ("_micro", REPORT, "micro, 14"),
-    ("_5", MACRO, "macro, 5"),
+    ("_5", MACRO, "macro, {five} of 5"),
     ("_micro_5", REPORT, "micro, 5"),
 )
 LABELLERS = {"label_f1": "F1 of findings by rules", "chexbert_f1": "F1 of findings by CheXbert"}
@@ -80,7 +80,10 @@ def _tables(rows: list[dict[str, Any]], notes: dict[str, Any], models: list[str]
     for kind, title in LABELLERS.items():
         if kind in notes["scored"]:
             columns = [(kind + suffix, label) for suffix, label, _ in LABEL_METRICS]
-            heads = [head.format(n=len(notes["scored"][kind])) for _, _, head in LABEL_METRICS]
+            heads = [
+                head.format(n=len(notes["scored"][kind]), five=len(set(FIVE) & set(notes["scored"][kind])))
+                for _, _, head in LABEL_METRICS
+            ]
             lines = [line(*system, columns, []) for system in _systems(models)]
             out.append({"title": title, "heads": heads, "lines": lines})
     columns = [(metric, label) for metric, label, _ in TEXT_METRICS]

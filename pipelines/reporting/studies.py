@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -74,10 +76,12 @@ def _priors(
     """accession -> findings of the same patient's last study on an earlier day; undated studies have and are none."""
     dated = sorted((str(images.patient[p]), day, accession) for accession, (_, p, day) in best.items() if day)
     out: dict[str, str] = {}
-    for i, (patient, day, accession) in enumerate(dated):
-        before = next((b for b in reversed(dated[:i]) if b[0] != patient or b[1] < day), None)
-        if before and before[0] == patient:
-            out[accession] = clean(reports[before[2]]["findings"])
+    for _, of in groupby(dated, key=itemgetter(0)):
+        last = ""
+        for _, same_day in groupby(of, key=itemgetter(1)):
+            accessions = [accession for _, _, accession in same_day]
+            out |= dict.fromkeys(accessions, last)
+            last = clean(reports[accessions[-1]]["findings"])
     return out
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipelines.contract import RunFolder, atomic
+from pipelines.pretrain.checkpoint import write_state
 from pipelines.pretrain.optim import cosine
 from pipelines.pretrain.sampler import DROPOUT, Sampler, torch_seed
 from pipelines.reporting.spec import Reporting
@@ -151,8 +152,8 @@ class Training:
         path.parent.mkdir(parents=True, exist_ok=True)
         weights = {name: p.detach() for name, p in self.writer.learning().items()}
         state = {"digest": self._digest(), "course": vars(self.course), "weights": weights, "kept": self.kept}
-        with atomic(path) as temporary:
-            torch.save(state | {"optimiser": self.optimiser.state_dict()}, temporary)
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            write_state(state | {"optimiser": self.optimiser.state_dict()}, file)
 
     def _resume(self, path: Path) -> None:
         if not path.exists():
