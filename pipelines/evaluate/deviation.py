@@ -58,9 +58,8 @@ def _measure(model: Model, cohort: Cohort, device: str) -> dict[str, Any] | None
     differences, largest, cosines = [], [], []
     for row, source in references:
         published, stored = (encoder.prepare([image]) for image in (to_8_bits(source), cohort.image(row)))
-        levels = (
-            np.abs((published - stored).cpu().numpy()[0]).transpose(1, 2, 0) * encoder.how.std[: len(stored[0])] * 255
-        )
+        difference_CHW = np.abs((published - stored).cpu().numpy()[0])
+        levels = difference_CHW * np.reshape(encoder.how.std[: len(difference_CHW)], (-1, 1, 1)) * 255
         differences.append(float(levels.mean()))
         largest.append(float(levels.max()))
         a, b = (encoder.features(x)[0].float().cpu().numpy()[0] for x in (published, stored))

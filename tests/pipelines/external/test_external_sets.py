@@ -265,7 +265,7 @@ def test_an_evaluation_on_a_set_says_who_saw_it(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "e" / "result.json").read_text())
     assert result["cohort"]["public_set"] == NIH
     (deviation,) = result["deviations"].values()  # of the baseline only
-    assert deviation["images"] == 8 and deviation["cosine"] > 0.99 and deviation["max"] > 0
+    assert deviation["images"] == 8 and 0.5 < deviation["cosine"] < 1 and deviation["max"] > 0
     assert "The store departs from Theirs's" in (tmp_path / "e" / "report.html").read_text().replace("&#39;", "'")
     assert {m["name"]: m["contaminated"] for m in result["models"]} == {"Ours": [NIH], "Theirs": []}
     assert lineage_notes(result["models"])[0].startswith("Contaminated: Ours was pretrained on NIH ChestX-ray14")
