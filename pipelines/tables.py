@@ -170,12 +170,25 @@ SCORES = pa.schema(
     [
         ("model", pa.string()),
         ("task", pa.string()),  # findings | lines | view
+        ("method", pa.string()),  # linear | knn | few-shot-N (per cent of the train patients) | zero-shot
         ("label", pa.string()),
         ("seed", pa.int32()),
         ("image", pa.int64()),
         ("patient", pa.string()),
         ("target", pa.int8()),
-        ("score", pa.float32()),
+        ("score", pa.float32()),  # log-odds
+    ]
+)
+# What subgroups are made of: one row per image that was scored.
+SCORED_IMAGES = pa.schema(
+    [
+        ("image", pa.int64()),
+        ("patient", pa.string()),
+        ("view", pa.string()),
+        ("sex", pa.string()),
+        ("age", pa.int16()),
+        ("modality", pa.string()),
+        ("site", pa.string()),
     ]
 )
 # What tasks other than probes found, image by image. The metric of a model on a label is the sum of numerators over the
@@ -198,6 +211,7 @@ RESULTS = pa.schema(
         ("model", pa.string()),
         ("baseline", pa.string()),  # null: the model's own value; else a paired difference model - baseline
         ("task", pa.string()),
+        ("method", pa.string()),  # as in SCORES; null for tasks of MEASURES
         ("label", pa.string()),  # "macro" for the mean over labels
         ("metric", pa.string()),  # auroc | auprc | sensitivity | brier, or a metric of MEASURES
         ("value", pa.float64()),
@@ -208,6 +222,23 @@ RESULTS = pa.schema(
         ("images", pa.int32()),
         ("patients", pa.int32()),
         ("positives", pa.int32()),
+    ]
+)
+
+SUBGROUPS = pa.schema(
+    [
+        ("model", pa.string()),
+        ("task", pa.string()),
+        ("attribute", pa.string()),  # sex | age | view | modality | site
+        ("group", pa.string()),  # "gap": the best group minus the worst
+        ("label", pa.string()),
+        ("value", pa.float64()),  # AUROC; null where a group has too few patients of either class
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("images", pa.int32()),
+        ("patients", pa.int32()),
+        ("positives", pa.int32()),
+        ("between", pa.string()),  # of a gap: which two groups
     ]
 )
 

@@ -34,6 +34,8 @@ class Encoder(nn.Module):
     how: Preprocessing
     """The published scaling that `prepare` applies."""
     card: ModelCard
+    text = False
+    """Whether `embed_images` and `embed_text` work."""
 
     def prepare(self, images: Sequence[np.ndarray]) -> Tensor:
         """Stored grey images (uint8 [H, W], any shapes) to float32 [B, 3, image, image] by the published scaling."""
@@ -77,6 +79,8 @@ class VitEncoder(Encoder):
 
 class Mi2Encoder(Encoder):
     """MedImageInsight: pooled and normed vector before the projection, and the map of the last DaViT stage."""
+
+    text = True
 
     def __init__(self, towers: mi2.Mi2, tokenizer: Tokenizer, card: ModelCard, device: str) -> None:
         super().__init__()

@@ -83,7 +83,7 @@ class LibraryEncoder(Encoder):
 
     def __init__(self, tower: Tower, how: Preprocessing, card: ModelCard, device: str) -> None:
         super().__init__()
-        self.tower, self.how, self.image = tower, how, how.size
+        self.tower, self.how, self.image, self.text = tower, how, how.size, tower.text
         self._freeze(card, device)
         probe = torch.zeros(1, how.channels, how.size, how.size, device=self.device)
         pooled_BD, patches_BHWD = self.features(probe)

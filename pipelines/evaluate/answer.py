@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipelines.evaluate.results import MACRO
-from pipelines.evaluate.tasks import headline
+from pipelines.evaluate.tasks import CONTROL, headline
 
-CONTROL = "view"
 TASK_WORDS = {
     "findings": "findings",
     "lines": "lines and tubes",

@@ -2,7 +2,8 @@
 
 `pooled` is the pooled output of the encoder followed by the mean of its patch tokens, as in the linear evaluation of
 DINOv2 (arXiv 2304.07193): a pooled token alone would favour encoders that were trained through it. `patches` are the
-patch tokens themselves, in half precision, for tasks that ask where something is.
+patch tokens themselves, in half precision, for tasks that ask where something is. `joint` are unit vectors in
+the space of the encoder's text tower.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from pipelines.preprocessing import Preprocessing
 
 BATCH = 16  # fixed, so that a resumed extraction sees the same batches
 SAVE_EVERY = 32  # batches
-Kind = Literal["pooled", "patches"]
+Kind = Literal["pooled", "patches", "joint"]
+WORDS = {"pooled": "features", "patches": "patch features", "joint": "image vectors"}
 
 
 class FrozenEncoder(Protocol):
@@ -37,6 +39,9 @@ class FrozenEncoder(Protocol):
 
     def features(self, x: Any) -> tuple[Any, Any]:
         """Pooled [B, D] and patches [B, h, w, E], torch tensors."""
+
+    def embed_images(self, x: Any) -> Any:
+        """Unit vectors [B, P], of encoders with a text tower."""
 
 
 def load(model: Model, device: str) -> FrozenEncoder:
@@ -94,14 +99,18 @@ def _complete(
                     f.flush()
                     os.fsync(f.fileno())
                     write_atomic(_note(path), json.dumps(key | {"done": end}))
-                run.progress(end, len(rows), f"{'features' if kind == 'pooled' else 'patch features'} of {model.name}")
+                run.progress(end, len(rows), f"{WORDS[kind]} of {model.name}")
 
 
 def embed(encoder: FrozenEncoder, images: list[np.ndarray], kind: Kind = "pooled") -> np.ndarray:
-    """float32 [B, D + E], pooled output and then mean patch token, or float16 [B, h, w, E], the patch tokens."""
+    """float32 [B, D + E], pooled output and then mean patch token; float16 [B, h, w, E], the patch tokens; or float32
+    [B, P], unit vectors comparable with texts."""
     import torch
 
     x_BCHW = encoder.prepare(images)
+    if kind == "joint":
+        vectors: np.ndarray = encoder.embed_images(x_BCHW).float().cpu().numpy()
+        return vectors
     with torch.autocast("cuda", torch.bfloat16, enabled=getattr(x_BCHW, "is_cuda", False)):
         pooled_BD, patches_BHWE = encoder.features(x_BCHW)
     if kind == "patches":

@@ -40,10 +40,10 @@ def analyse(
         for metric in metrics:
             measured = _measured(sums[metric], draws[metric])
             counts = _counts(of_task.filter(pc.field("metric") == metric))
-            rows += results.values(task, measured, counts, (metric,))
+            rows += results.values(task, measured, counts, (metric,), None)
             for model, baseline in pairs:
                 if model in measured and baseline in measured:
-                    rows += results.differences(task, model, baseline, measured, counts, (metric,))
+                    rows += results.differences(task, model, baseline, measured, counts, (metric,), None)
     return rows
 
 

@@ -57,11 +57,14 @@ def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     return [(np.asarray(part, np.float64) - mean) / deviation for part in (train, *others)]
 
 
-def probe(train: Part, validation: Part, features: np.ndarray, minimum: int) -> tuple[np.ndarray, float]:
+def probe(
+    train: Part, validation: Part, features: np.ndarray, minimum: int, folds: bool = True
+) -> tuple[np.ndarray, float]:
     """Log-odds [images] of standardised `features` and the penalty C chosen.
 
-    `minimum` is the number of patients of either class that validation must have for the choice to rest on it. A train
-    part of one class only, after subsampling, gives log-odds of zero: it has learnt nothing.
+    `minimum` is the number of patients of either class that validation must have for the choice to rest on it; with
+    fewer, it rests on folds of train patients or, without `folds`, DEFAULT_PENALTY is taken. A train part of one class
+    only, after subsampling, gives log-odds of zero: it has learnt nothing.
     """
     train, validation = train.known(), validation.known()
     if min(train.patients(0), train.patients(1)) == 0:
@@ -71,6 +74,8 @@ def probe(train: Part, validation: Part, features: np.ndarray, minimum: int) -> 
         losses = [_loss(validation.target, on_validation) for on_validation, _ in odds]
         best = int(np.argmin(losses))
         return odds[best][1], PENALTIES[best]
+    if not folds:
+        return _path(train, [features], (DEFAULT_PENALTY,))[0][0], DEFAULT_PENALTY
     best = _by_folds(train)
     return _path(train, [features], PENALTIES[: best + 1])[-1][0], PENALTIES[best]
 

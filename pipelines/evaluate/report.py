@@ -1,6 +1,7 @@
 """`report.html`: the answer first, then tables and figures, lineage, method and limits; one file, nothing from outside.
 
-It is drawn from the rows of results.parquet and from `result.json`, both of which follow from scores.parquet.
+It is drawn from the rows of results.parquet and subgroups.parquet and from `result.json`, all of which follow from
+scores.parquet. `report.pdf` is the same page for printing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.contract import write_atomic
-from pipelines.evaluate import figures, report_words
+from pipelines.evaluate import figures, pdf, report_parts, report_words, results
 from pipelines.evaluate.answer import METRIC_WORDS, conjunction, with_interval
 from pipelines.evaluate.figures import Group, Line
 from pipelines.evaluate.measured import Section
@@ -33,16 +34,30 @@ METRIC_TITLES = {
 FEW_POSITIVES = 30
 
 
-def write(path: Path, rows: list[dict[str, Any]], result: dict[str, Any], sections: Sequence[Section] = ()) -> None:
-    """Write the report atomically."""
-    write_atomic(path, render(rows, result, sections))
+Rows = list[dict[str, Any]]
 
 
-def render(rows: list[dict[str, Any]], result: dict[str, Any], sections: Sequence[Section] = ()) -> str:
-    """HTML from rows of tables.RESULTS, what `result.json` says and the parts of measured tasks."""
+def write(root: Path, rows: Rows, groups: Rows, result: dict[str, Any], sections: Sequence[Section] = ()) -> None:
+    """Write report.html and report.pdf atomically."""
+    page = render(rows, groups, result, sections)
+    write_atomic(root / "report.html", page)
+    pdf.write(root / "report.pdf", page)
+
+
+def render(rows: Rows, groups: Rows, result: dict[str, Any], sections: Sequence[Section] = ()) -> str:
+    """HTML from rows of tables.RESULTS and tables.SUBGROUPS, `result.json` and the parts of measured tasks."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((FOLDER / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(context(rows, result) | {"css": stylesheet(), "sections": sections})
+    models = {m["name"]: m for m in result["models"]}
+    parts = {
+        "methods": report_parts.methods(rows, models),
+        "calibration": report_parts.calibration(result["calibration"], models),
+        "subgroups": report_parts.subgroups(groups, models),
+        "not_split": report_parts.not_split(groups),
+        "css": stylesheet(),
+        "sections": sections,
+    }
+    return template.render(context(results.answering(rows), result) | parts)
 
 
 def stylesheet() -> Markup:

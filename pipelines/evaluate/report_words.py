@@ -6,7 +6,8 @@ from typing import Any
 
 from pipelines.evaluate.answer import with_interval
 from pipelines.evaluate.deviation import in_words
-from pipelines.evaluate.probe import FOLDS, PENALTIES, SHARE
+from pipelines.evaluate.methods import NEAREST, SHARES, TEMPERATURE
+from pipelines.evaluate.probe import DEFAULT_PENALTY, FOLDS, PENALTIES, SHARE
 from pipelines.evaluate.stats import SPECIFICITY
 from pipelines.evaluate.tasks import TITLES
 
@@ -145,10 +146,27 @@ def method(result: dict[str, Any]) -> list[str]:
         "occur in test and train.",
         "AUPRC is average precision. Its chance level is the prevalence of the label, so compare it between models, "
         "not between labels.",
+        *_methods(settings["methods"]),
+        f"Subgroups: a group has a value where at least {settings['minimum_positives']} patients of either class are "
+        "in it; intervals and gaps come from the same draws of patients as everything else.",
         "Before anything was measured, the test patients were compared with the patients of every model and of its "
         "ancestors; one in common would have stopped the evaluation.",
         *(in_words(name, found) for name, found in result.get("deviations", {}).items()),
     ]
+
+
+def _methods(asked: list[str]) -> list[str]:
+    """How the ways beside the linear probe work, of those that were asked for."""
+    said = {
+        "knn": f"Nearest neighbours: the {NEAREST} train images of a known label whose standardised features have the "
+        f"largest cosine vote, weighted by their similarity at temperature {TEMPERATURE:g}; nothing is tuned.",
+        "few-shot": "Few-shot: the linear probe on "
+        f"{', '.join(map(str, SHARES))} % of the train patients, drawn anew for each seed; its penalty is chosen on as "
+        f"large a share of the validation patients, and C is {DEFAULT_PENALTY:g} where these are too few.",
+        "zero-shot": "Zero-shot: the image's vector is compared with those of texts that say the label is present and "
+        "of texts that say it is not, for encoders with a text tower. The texts can be changed (prompts in the spec).",
+    }
+    return [said[name] for name in asked if name in said]
 
 
 def limits(result: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.evaluate import delong, stats
+from pipelines.evaluate.tasks import LINEAR
 
 MACRO = "macro"
 
@@ -47,28 +48,44 @@ def analyse(
     """
     rows: list[dict[str, Any]] = []
     for task in pc.unique(scores["task"]).to_pylist():
-        part = scores.filter(pc.field("task") == task)
-        labels, patients = rank(part)
-        seeds = len(pc.unique(part["seed"]))
-        measured = bootstrap(labels, patients, seeds, resamples, tick)
-        counts = count(part, labels)
-        rows += values(task, measured, counts)
-        for model, baseline in pairs:
-            if model in measured and baseline in measured:
-                rows += differences(task, model, baseline, measured, counts)
-                _add_delong(rows, labels, task, model, baseline)
+        of_task = scores.filter(pc.field("task") == task)
+        for method in pc.unique(of_task["method"]).to_pylist():
+            rows += _of_method(of_task.filter(pc.field("method") == method), task, method, pairs, resamples, tick)
     return rows
 
 
-def _add_delong(
-    rows: list[dict[str, Any]], labels: dict[str, LabelScores], task: str, model: str, baseline: str
-) -> None:
+def answering(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that answers and verdicts are made from: linear probes, and tasks that are no probe."""
+    return [row for row in rows if row["method"] in (None, LINEAR)]
+
+
+def _of_method(
+    part: pa.Table,
+    task: str,
+    method: str,
+    pairs: list[tuple[str, str]],
+    resamples: int,
+    tick: Callable[[int, int], None],
+) -> list[dict[str, Any]]:
+    labels, patients = rank(part)
+    measured = bootstrap(labels, patients, len(pc.unique(part["seed"])), resamples, tick)
+    counts = count(part, labels)
+    rows = values(task, measured, counts, method=method)
+    for model, baseline in pairs:
+        if model in measured and baseline in measured:
+            of_pair = differences(task, model, baseline, measured, counts, method=method)
+            _add_delong(of_pair, labels, model, baseline)
+            rows += of_pair
+    return rows
+
+
+def _add_delong(rows: list[dict[str, Any]], labels: dict[str, LabelScores], model: str, baseline: str) -> None:
     """DeLong's p beside the bootstrap's, Holm-adjusted alike, on labels where every patient has one image."""
     both = [label for label, s in labels.items() if model in s.placements and baseline in s.placements]
     p = [delong.paired_p(labels[label].placements[model], labels[label].placements[baseline]) for label in both]
     adjusted = dict(zip(both, stats.holm(np.array(p)).tolist(), strict=True))
     for row in rows:
-        if (row["task"], row["model"], row["baseline"], row["metric"]) == (task, model, baseline, "auroc"):
+        if row["metric"] == "auroc":
             row["p_delong"] = adjusted.get(row["label"])
 
 
@@ -136,10 +153,11 @@ def values(
     measured: dict[str, dict[str, Measured]],
     counts: dict[str, dict[str, int]],
     metrics: tuple[str, ...] = stats.METRICS,
+    method: str | None = LINEAR,
 ) -> list[dict[str, Any]]:
     """The models' own values, as rows of tables.RESULTS."""
     return [
-        _row(model, None, task, label, metric, m.value[i], m.draws[i], None, counts[label])
+        _row(model, None, task, method, label, metric, m.value[i], m.draws[i], None, counts[label])
         for model, by_label in measured.items()
         for label, m in by_label.items()
         for i, metric in enumerate(metrics)
@@ -153,6 +171,7 @@ def differences(
     measured: dict[str, dict[str, Measured]],
     counts: dict[str, dict[str, int]],
     metrics: tuple[str, ...] = stats.METRICS,
+    method: str | None = LINEAR,
 ) -> list[dict[str, Any]]:
     """Paired differences of a model and its baseline on the labels that both were measured on."""
     rows = []
@@ -165,7 +184,9 @@ def differences(
         p |= dict(zip(labels, stats.holm(np.array([p[label] for label in labels])).tolist(), strict=True))
         for label in ours:
             value = ours[label].value[i] - theirs[label].value[i]
-            rows.append(_row(model, baseline, task, label, metric, value, draws[label], p[label], counts[label]))
+            rows.append(
+                _row(model, baseline, task, method, label, metric, value, draws[label], p[label], counts[label])
+            )
     return rows
 
 
@@ -173,6 +194,7 @@ def _row(
     model: str,
     baseline: str | None,
     task: str,
+    method: str | None,
     label: str,
     metric: str,
     value: float,
@@ -183,7 +205,7 @@ def _row(
     share = baseline is None and metric in stats.METRICS
     smaller = counts["smaller"]
     low, high = stats.interval_of_share(value, draws, smaller) if share else stats.interval(draws, patients=smaller)
-    names = {"model": model, "baseline": baseline, "task": task, "label": label, "metric": metric}
+    names = {"model": model, "baseline": baseline, "task": task, "method": method, "label": label, "metric": metric}
     said = {"value": float(value), "low": low, "high": high, "p": p, "p_delong": None}
     return names | said | {key: counts[key] for key in ("images", "patients", "positives")}
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
@@ -11,6 +11,17 @@ from pipelines.reporting.spec import Reporting
 
 ProbedTask = Literal["findings", "lines", "view"]
 Task = Literal[ProbedTask, "reports"]
+
+
+Method = Literal["linear", "knn", "few-shot", "zero-shot"]
+
+
+class Prompts(BaseModel):
+    """Texts that say a label is present, and texts that say it is not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    positive: tuple[str, ...] = Field(min_length=1)
+    negative: tuple[str, ...] = Field(min_length=1)
 
 
 class Spec(Base):
@@ -21,6 +32,10 @@ class Spec(Base):
     baselines: Annotated[tuple[Path, ...], Ref("model")] = ()
     """Models to compare with. A model of a tiny form is also compared with its own untrained start, by itself."""
     tasks: tuple[Task, ...] = ("findings", "lines", "view")
+    methods: tuple[Method, ...] = ("linear", "knn", "few-shot", "zero-shot")
+    """How labels are read from features. The linear probe answers and must be there; the others stand beside it."""
+    prompts: dict[str, Prompts] = Field(default_factory=dict)
+    """Zero-shot texts by label, instead of those that pipelines/evaluate/prompts.toml holds."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Seeds of the probe's subsample of training patients; fewer than 3 prints 'below protocol'."""
     resamples: int = Field(2000, ge=100)
@@ -37,3 +52,10 @@ class Spec(Base):
     """Folder of features and score parts that evaluations share; None takes the run folder."""
     looks: Annotated[int, Ref("internal")] = 1
     """Which look at these test patients this one is, by the count of whoever keeps one; a command line keeps none."""
+
+    @field_validator("methods")
+    @classmethod
+    def _linear_answers(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
+        if "linear" not in methods:
+            raise ValueError("must name 'linear', from which the answer is made")
+        return methods

@@ -23,6 +23,9 @@ TITLES = {
 HEADLINES = {"segmentation": "dice", "reports": "label_f1"}
 """The metric that verdicts are made from; larger is better. AUROC for probes."""
 VIEW_LABEL = "AP"
+CONTROL = "view"
+LINEAR = "linear"
+"""The method that answers: see `pipelines.evaluate.methods`."""
 
 
 def headline(task: str) -> str:

@@ -17,7 +17,8 @@ from pipelines.contract import BadInput, RunFolder, read_json
 from pipelines.evaluate import results
 from pipelines.evaluate.models import Model
 from pipelines.evaluate.results import MACRO, Measured
-from pipelines.evaluate.run import Bench, prepare, refuse_nothing, score_all
+from pipelines.evaluate.run import Bench, prepare, refuse_nothing
+from pipelines.evaluate.scoring import score_all
 from pipelines.evaluate.stats import auroc
 from pipelines.scale import report
 from pipelines.scale.breakeven import break_evens

@@ -299,15 +299,33 @@ def _in_words(found: dict[str, Any]) -> str:
 
 
 def evaluate(
-    spec: Annotated[Path, typer.Argument(help="TOML or JSON.")],
-    folder: Annotated[Path, typer.Argument(help="Run folder; resumes if it was begun.")],
+    spec: Annotated[Path | None, typer.Argument(help="TOML or JSON.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Run folder; resumes if it was begun.")] = None,
+    from_scores: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a finished evaluation: results and report once more from its scores alone."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate models on a cohort's test split."""
-    result = run("evaluate", read_spec(spec), folder, as_json=as_json)
+    if from_scores is not None and spec is None:
+        folder, result = from_scores, _from_scores(from_scores)
+    elif spec is None or folder is None or from_scores is not None:
+        raise BadInput("Give a spec and a run folder, or --from-scores and the folder of a finished evaluation.")
+    else:
+        result = run("evaluate", read_spec(spec), folder, as_json=as_json)
     if not as_json:
         console.print(result["answer"], highlight=False)
         console.print(f"The report is {folder / 'report.html'}.", highlight=False)
+
+
+def _from_scores(folder: Path) -> dict[str, Any]:
+    """The result of a folder, made again by a process that may import the science; exits with its code on failure."""
+    done = subprocess.run([sys.executable, "-m", "pipelines.evaluate", str(folder.resolve())], check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
 
 
 def weights_import(

@@ -79,7 +79,9 @@ def evaluate(work: Path, cohort: Path, models: list[Path]) -> pa.Table:
     """Probe scores of the models and, as the stage adds them by itself, of their untrained starts."""
     spec, folder = work / "evaluate.json", work / "evaluation"
     values = {"cohort": str(cohort), "models": [str(m) for m in models], "seeds": PROBE_SEEDS, "device": "cpu"}
-    spec.write_text(json.dumps({**values, "resamples": RESAMPLES, "minimum_positives": MINIMUM_POSITIVES}))
+    spec.write_text(
+        json.dumps({**values, "resamples": RESAMPLES, "minimum_positives": MINIMUM_POSITIVES, "methods": ["linear"]})
+    )
     intramural(work, "evaluate", spec, folder)
     return read_table(folder / "scores.parquet", SCORES)
 

@@ -2,16 +2,20 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from reportlab.graphics.shapes import Drawing
+from reportlab.platypus import KeepTogether, Paragraph, Table
 from sklearn.metrics import roc_auc_score
 
 from pipelines import tables
 from pipelines.contract import Outcome, run_stage
-from pipelines.evaluate import report, results
+from pipelines.evaluate import methods, pdf, results
+from pipelines.evaluate.__main__ import main as evaluate_main
 from pipelines.evaluate.answer import with_interval
 from tests.cohorts import make_cohort
 from tests.pipelines.evaluate.folders import digest, tiny_model
@@ -56,6 +60,7 @@ def test_scores_are_of_test_images_with_a_known_label_only(world):
     for image, patient in set(zip(scores["image"].to_pylist(), scores["patient"].to_pylist(), strict=True)):
         assert index["split"][image] == "test" and index["patient"][image] == patient
     effusion = scores.filter((pc.field("label") == "Effusion") & (pc.field("seed") == 0))
+    assert set(effusion["method"].to_pylist()) == {"linear", "knn", *methods.FEW_SHOT}
     labels = pq.read_table(root / "cohort" / "labels.parquet").to_pylist()
     truth = {r["accession"]: r["value"] for r in labels if r["label"] == "Effusion"}
     for row in effusion.to_pylist():
@@ -71,7 +76,11 @@ def test_results_are_recomputable_from_scores_and_equal_scikit_learn(world):
     assert [{k: r[k] for k in stored[0]} for r in again] == stored
     for row in stored:
         if row["baseline"] is None and row["metric"] == "auroc" and row["label"] != "macro":
-            mine = scores.filter((pc.field("model") == row["model"]) & (pc.field("label") == row["label"]))
+            mine = scores.filter(
+                (pc.field("model") == row["model"])
+                & (pc.field("label") == row["label"])
+                & (pc.field("method") == row["method"])
+            )
             by_seed = [mine.filter(pc.field("seed") == s) for s in range(3)]
             areas = [roc_auc_score(t["target"].to_numpy(), t["score"].to_numpy()) for t in by_seed]
             assert row["value"] == pytest.approx(np.mean(areas), abs=1e-12)
@@ -80,19 +89,82 @@ def test_results_are_recomputable_from_scores_and_equal_scikit_learn(world):
 def test_report_shows_the_numbers_of_the_scores(world):
     root, _ = world
     html = (root / "eval" / "report.html").read_text()
-    scores = tables.read_table(root / "eval" / "scores.parquet", tables.SCORES)
-    pairs = [(c["model"], c["baseline"]) for c in read(root, "result.json")["comparisons"]]
-    for row in results.analyse(scores, pairs, 300):
+    rows = tables.read_table(root / "eval" / "results.parquet", tables.RESULTS).to_pylist()
+    for row in results.answering(rows):
         if row["metric"] == "auroc" or row["baseline"] is None:
             assert with_interval(row) in html.replace("\u00a0", " ")
-    assert report.render(results.analyse(scores, pairs, 300), read(root, "result.json")) == html
+    for row in rows:
+        if (row["label"], row["metric"], row["baseline"]) == ("macro", "auroc", None):
+            assert with_interval(row) in html
+
+
+def test_everything_follows_from_the_scores_again_byte_by_byte(world, tmp_path):
+    root, _ = world
+    names = ("results.parquet", "subgroups.parquet", "report.html", "report.pdf", "result.json")
+    shutil.copytree(root / "eval", tmp_path / "eval")
+    for name in names:
+        (tmp_path / "eval" / name).unlink()
+    assert evaluate_main([str(tmp_path / "eval")]) == 0
+    for name in names:
+        assert (tmp_path / "eval" / name).read_bytes() == (root / "eval" / name).read_bytes(), name
+
+
+def test_a_folder_without_scores_is_refused_in_one_sentence(tmp_path, capsys):
+    assert evaluate_main([str(tmp_path)]) == 2
+    assert "facts.json" in capsys.readouterr().err
+
+
+def test_the_pdf_says_what_the_page_says(world):
+    root, _ = world
+    html = (root / "eval" / "report.html").read_text()
+    pdf.write(root / "again.pdf", html)
+    assert (root / "again.pdf").read_bytes() == (root / "eval" / "report.pdf").read_bytes()
+
+    def words(parts):
+        for part in parts:
+            if isinstance(part, Paragraph):
+                yield part.getPlainText()
+            elif isinstance(part, Table):
+                yield from words(cell for row in part._cellvalues for cell in row)
+            elif isinstance(part, KeepTogether):
+                yield from words(part._content)
+
+    said = re.sub(r"\s+", " ", " ".join(words(pdf.story(html))))
+    result = read(root, "result.json")
+    assert said.startswith("PRACTICE DATA") and "page" not in said[:20]
+    for sentence in (result["answer"], "With less teaching", "Subgroups", "Calibration", "What was not measured"):
+        assert sentence in said.replace("\u00a0", " ")
+    for row in results.answering(tables.read_table(root / "eval" / "results.parquet", tables.RESULTS).to_pylist()):
+        if row["baseline"] is None:
+            assert with_interval(row) in said
+    raw = (root / "eval" / "report.pdf").read_bytes()
+    assert raw.startswith(b"%PDF-") and 5 <= len(re.findall(rb"/Type /Page\b", raw)) <= 15
+
+
+def test_figures_of_the_pdf_are_vectors_as_wide_as_the_page(world):
+    root, _ = world
+
+    def drawings(parts):
+        for part in parts:
+            if isinstance(part, KeepTogether):
+                yield from drawings(part._content)
+            elif isinstance(part, Drawing):
+                yield part
+
+    html = (root / "eval" / "report.html").read_text()
+    found = list(drawings(pdf.story(html)))
+    assert len(found) == html.count("<svg") and all(abs(d.width - pdf.WIDTH) < 1 for d in found)
 
 
 def test_report_stands_alone_and_is_marked_as_practice(world):
     root, _ = world
     html = (root / "eval" / "report.html").read_text()
     assert not re.search(r"https?:|//|@import|url\(|<script|<link|<img", html)
-    assert set(re.findall(r'(?:href|src)="([^"#]*)"', html)) == {"scores.parquet", "results.parquet"}
+    assert set(re.findall(r'(?:href|src)="([^"#]*)"', html)) == {
+        "scores.parquet",
+        "results.parquet",
+        "subgroups.parquet",
+    }
     assert "PRACTICE DATA" in html and "Below protocol" not in html
     assert "tiny &lt;b&gt;run&lt;/b&gt;" in html and "<b>run</b>" not in html
     assert "prefers-color-scheme: light" in html and "@media print" in html
@@ -102,7 +174,8 @@ def test_every_figure_has_a_text_alternative(world):
     root, _ = world
     html = (root / "eval" / "report.html").read_text()
     figures = re.findall(r"<svg.*?</svg>", html, re.S)
-    assert len(figures) == 4  # one overview, one forest for each of three tasks
+    # One overview; a forest, a few-shot curve and a reliability plot for each of three tasks.
+    assert len(figures) == 10
     for figure in figures:
         names = re.search(r'aria-labelledby="(\S+) (\S+)"', figure).groups()
         for name, tag in zip(names, ("title", "desc"), strict=True):
@@ -120,7 +193,9 @@ def test_no_patient_stands_in_report_result_or_events(world):
 
 def test_a_run_killed_before_its_statistics_ends_with_the_same_bytes(world):
     root, spec = world
-    kept = {n: (root / "eval" / n).read_bytes() for n in ("scores.parquet", "results.parquet", "report.html")}
+    kept = {
+        n: (root / "eval" / n).read_bytes() for n in ("scores.parquet", "results.parquet", "report.html", "report.pdf")
+    }
     for name in (*kept, "result.json", "outcome.json"):
         (root / "eval" / name).unlink()
     next((root / "eval" / "parts").iterdir()).unlink()

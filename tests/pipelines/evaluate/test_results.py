@@ -19,6 +19,7 @@ def score_table(scores, target, patient, task="findings"):
                 rows = {
                     "model": [model] * known.sum(),
                     "task": [task] * known.sum(),
+                    "method": ["linear"] * known.sum(),
                     "label": [label] * known.sum(),
                     "seed": [seed] * known.sum(),
                     "image": np.flatnonzero(known),
