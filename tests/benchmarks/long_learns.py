@@ -5,8 +5,8 @@
 An export of real studies (../shared) goes through the product's own commands: de-identified, released, built into a
 cohort at 128 px, pretrained and evaluated by linear probes on patients of the test split. The three runs of an encoder
 are taken together as three seeds; the bootstrap draws patients and a seed at once, the same for the trained model and
-its start. Every label that has the patients for it is recorded, whichever way it went. About an hour on two cores; a
-FOLDER that was begun is gone on with.
+its start. Every label that has the patients for it is recorded, whichever way it went. An hour on one core; a FOLDER
+that was begun is gone on with.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def pretrain(work: Path, cohort: Path, encoder: str, seed: int) -> Path:
     return folder / "model"
 
 
-def evaluate(work: Path, cohort: Path, models: list[Path]) -> pa.Table:
-    """Probe scores of the models and, as the stage adds them by itself, of their untrained starts."""
-    spec, folder = work / "evaluate.json", work / "evaluation"
+def evaluate(work: Path, cohort: Path, encoder: str, models: list[Path]) -> pa.Table:
+    """Probe scores of an encoder's models and, as the stage adds them by itself, of their untrained starts."""
+    spec, folder = work / f"evaluate-{encoder}.json", work / f"evaluation-{encoder}"
     values = {"cohort": str(cohort), "models": [str(m) for m in models], "seeds": PROBE_SEEDS, "device": "cpu"}
     spec.write_text(
         json.dumps({**values, "resamples": RESAMPLES, "minimum_positives": MINIMUM_POSITIVES, "methods": ["linear"]})
@@ -140,12 +140,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = (arguments.work or Path(folder)).resolve()
         cohort = make_cohort(work, arguments.shared, arguments.studies)
-        models = {(e, seed): pretrain(work, cohort, e, seed) for e in BUDGETS for seed in SEEDS}
-        scores = evaluate(work, cohort, list(models.values()))
         for encoder in BUDGETS:
+            models = [pretrain(work, cohort, encoder, seed) for seed in SEEDS]
+            scores = evaluate(work, cohort, encoder, models)
             runs = {}
-            for seed in SEEDS:
-                model = models[(encoder, seed)]
+            for seed, model in zip(SEEDS, models, strict=True):
                 runs[read_card(model).name] = (TRAINED, seed)
                 runs[read_card(model.parent / START).name] = (START, seed)
             report(encoder, analyse(pooled(scores, runs), [(TRAINED, START)], RESAMPLES))
