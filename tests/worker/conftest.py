@@ -19,7 +19,7 @@ from server.store.models import Base, Job, Outbox
 from tests.databases import postgresql, redis
 
 HERE = Path(__file__).parent
-DEADLINE = 300.0  # a busy machine takes 100 seconds to start two ranks
+DEADLINE = 900.0  # a busy machine takes 100 seconds to start two ranks, and as long to judge a study
 QUICK = {"HEARTBEAT_SECONDS": 1, "POLL_SECONDS": 1, "RETRY_SECONDS": 0}
 # Long enough for a supervisor to start on a machine that is busy with other tests.
 SHORT_LEASE = {"LEASE_SECONDS": 8, "SELF_STOP_SECONDS": 5}
