@@ -71,7 +71,10 @@ def body_model(
             continue
         if kind is None and _mentions_path(info.annotation):
             raise TypeError(f"{spec.__module__}: the field '{name}' is a path without a Ref")
-        fields[name] = (_annotation(info, kind), info.default if not info.is_required() else ...)
+        fields[name] = (
+            _annotation(info, kind),
+            ... if info.is_required() else info.get_default(call_default_factory=True),
+        )
     stage = spec.__module__.removesuffix(".spec").rpartition(".")[2].capitalize()
     title = f"{stage if spec.__name__ == 'Spec' else spec.__name__}Body"
     return create_model(title, __base__=envelope, **fields)

@@ -122,14 +122,16 @@ def _style(kind: str, left: float = 0) -> ParagraphStyle:
 
 
 def _inline(element: Any) -> str:
-    """Text as reportlab's markup: bold kept, links as their words."""
+    """Text as reportlab's markup: bold kept, what is marked underlined, links as their words."""
     said = escape(element.text or "")
     for child in element.iterchildren(tag=etree.Element):
         inner = _inline(child)
         if child.tag in ("strong", "b"):
             inner = f'<font name="{BOLD}">{inner}</font>'
+        elif child.tag == "mark":
+            inner = f"<u>{inner}</u>"
         said += ("<br/>" if child.tag == "br" else inner) + escape(child.tail or "")
-    return re.sub(r"[ \n]+", " ", said).strip(" ") if element.tag != "span" else said
+    return re.sub(r"[ \n]+", " ", said).strip(" ") if element.tag not in ("span", "mark") else said
 
 
 def _table(element: Any) -> Table:

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines import tables
 from pipelines.contract import Outcome, run_stage
+from pipelines.evaluate import pdf
 from pipelines.reporting import metrics, task, training
 from tests.cohorts import make_cohort
 from tests.pipelines.evaluate.folders import tiny_model
@@ -92,6 +93,14 @@ def test_the_report_shows_systems_examples_and_what_was_not_run(done):
         assert words in page, words
     for name in ("CheXbert F1", "RadGraph F1", "RadCliQ", "RaTEScore"):
         assert f"{name}: its weights are not present" in page
+
+
+def test_marks_are_underlined_in_the_pdf_and_words_stay_apart(done):
+    page = "<html><body><main><p>The <mark>heart </mark>is <mark>large</mark>.</p></main></body></html>"
+    paragraph = pdf.story(page)[0]
+    assert paragraph.getPlainText() == "The heart is large."
+    assert "".join(f.text for f in paragraph.frags if f.us_lines).split() == ["heart", "large"]
+    assert (done / "report.pdf").stat().st_size > 10_000
 
 
 def test_what_stands_in_the_store_is_not_written_again(place, done, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.contract import STAGES, Ref, Spec
+from pipelines.evaluate.spec import Spec as EvaluateSpec
 from pipelines.practice.spec import Spec as PracticeSpec
 from server.access import Caller, Role
 from server.errors import Forbidden, Invalid
@@ -35,6 +36,11 @@ def test_bodies_hold_neither_paths_nor_internal_fields(stage):
     assert '"format": "path"' not in json.dumps(schema)
     assert not INTERNAL & set(schema["properties"])
     assert schema["additionalProperties"] is False
+
+
+def test_what_a_spec_has_a_default_for_may_be_left_out():
+    body = body_model(EvaluateSpec)(name="first", cohort=ID, models=[ID])
+    assert body.prompts == {} and body.reports == EvaluateSpec.model_fields["reports"].default
 
 
 def test_a_spec_with_a_bare_path_is_refused_at_the_start():
