@@ -1,17 +1,18 @@
 """Spec of `external`: a labelled folder from outside the site into a cohort to evaluate on."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
 
 Layout = Literal["auto", "chestx-ray14", "ranzcr-clip", "vindr-cxr", "candid-ptx", "table"]
 
 
 class Spec(Base):
-    folder: Path
+    folder: Annotated[Path, Ref("internal")]
     """Holds the images and their tables, as published."""
     layout: Layout = "auto"
     """`auto` goes by the names of the tables."""
