@@ -106,19 +106,21 @@ def detail_of(
     )  # fmt: skip
 
 
-@router.get("/{id_}/report.html", dependencies=[allow(P.EVALUATION_READ)])
-def report(id_: str, session: SessionDep, settings: SettingsDep) -> FileResponse:
-    """The report itself, self-contained."""
+@router.get("/{id_}/report.{form}", dependencies=[allow(P.EVALUATION_READ)])
+def report(id_: str, form: Literal["html", "pdf"], session: SessionDep, settings: SettingsDep) -> FileResponse:
+    """The report itself, self-contained, to read or to print."""
     row = common.get(session, Evaluation, id_)
-    path = settings.root / row.folder / "report.html"
+    path = settings.root / row.folder / f"report.{form}"
     if row.state != "ready" or not path.exists():
-        raise NotFound("The evaluation has no report yet; wait for its job to finish.")
+        raise NotFound("The evaluation has no such report yet; wait for its job to finish.")
+    if form == "pdf":
+        return FileResponse(path, media_type="application/pdf", filename=f"evaluation-{id_}.pdf")
     return FileResponse(path, media_type="text/html", headers=REPORT_HEADERS)
 
 
 @router.get("/{id_}/{table}.parquet", dependencies=[allow(P.EVALUATION_READ)])
 def table_file(
-    id_: str, table: Literal["scores", "results"], session: SessionDep, settings: SettingsDep
+    id_: str, table: Literal["scores", "results", "subgroups"], session: SessionDep, settings: SettingsDep
 ) -> FileResponse:
     """What every number of the report is computed from."""
     row = common.get(session, Evaluation, id_)

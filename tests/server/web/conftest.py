@@ -85,6 +85,7 @@ def _furnish(session, site, root: Path) -> None:
         (root / "runs" / "working" / "pictures" / f"step-{step:08d}.png").write_bytes(b"\x89PNG")
     (root / "evaluations" / "ready").mkdir(parents=True)
     (root / "evaluations" / "ready" / "report.html").write_text("<p style='color:red'>The answer</p>")
+    (root / "evaluations" / "ready" / "report.pdf").write_bytes(b"%PDF-1.4")
     _furnish_studies(session, root)
     _furnish_jobs(session)
 

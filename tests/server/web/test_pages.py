@@ -133,6 +133,14 @@ def test_the_report_is_shown_but_may_do_nothing(browse):
     assert browse().get("/evaluations/d00000000000/report.html").status_code == 404
 
 
+def test_the_report_comes_as_pdf_too(browse):
+    answer = browse().get("/evaluations/d00000000002/report.pdf")
+    assert answer.headers["content-type"] == "application/pdf" and answer.content.startswith(b"%PDF")
+    assert "report.pdf" in browse().get("/evaluations/d00000000002").text
+    assert browse().get("/evaluations/d00000000000/report.pdf").status_code == 404
+    assert browse().get("/evaluations/d00000000002/report.txt").status_code in (404, 422)
+
+
 @pytest.mark.parametrize("name", ["..%2f..%2freports.parquet", "nothing.png", "%2e%2e%2frelease.json"])
 def test_previews_cannot_reach_other_files(browse, name):
     assert browse().get("/review/e00000000002/image/one.png").status_code == 200
