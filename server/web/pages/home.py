@@ -11,7 +11,7 @@ from sqlalchemy import select
 from server.access import Caller, Permission
 from server.dependencies import SessionDep, allow
 from server.jobs.states import State
-from server.store.models import Evaluation, Export, Job
+from server.store.models import Evaluation, Export, Job, Study
 from server.web.render import page
 
 router = APIRouter()
@@ -28,10 +28,13 @@ def home(request: Request, session: SessionDep, caller: Caller = allow(Permissio
         needs.append({"href": f"/jobs/{job.id}", "name": job.title, "what": job.message})
     at_work = Job.state.in_([State.QUEUED, State.RUNNING, State.CANCELING])
     live = list(session.scalars(whole.where(at_work).order_by(Job.created_at)))
+    studies = select(Study).where(Study.result.is_not(None), Study.state == "ready")
+    studies = studies.order_by(Study.created_at.desc()).limit(1)
     ready = select(Evaluation).where(Evaluation.state == "ready").order_by(Evaluation.created_at.desc()).limit(3)
     words = {0: "Nothing needs a person.", 1: "One thing needs a person."}
     return page(
         request, session, caller, "home.html", "Home",
         state=words.get(len(needs), f"{len(needs)} things need a person."), needs=needs, live=live,
-        answers=list(session.scalars(ready)), first=session.scalar(select(Export.id).limit(1)) is None,
+        answers=list(session.scalars(ready)), studies=list(session.scalars(studies)),
+        first=session.scalar(select(Export.id).limit(1)) is None,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from server.store.models import Job, JobEvent
 from server.web.render import fragment, may, page, see
 
 router = APIRouter(prefix="/jobs")
+PLURALS = {"study": "studies"}
 TAIL = 40
 STATES = {
     State.QUEUED: "Waits for a free worker.",
@@ -50,7 +51,8 @@ def detail(id_: str, request: Request, session: SessionDep, caller: Caller = all
     tail = select(JobEvent).where(JobEvent.job_id == id_).order_by(JobEvent.id.desc()).limit(TAIL)
     return page(
         request, session, caller, "job.html", job.title, job=job, state=STATES[State(job.state)],
-        resource_href=f"/{job.resource_kind}s/{job.resource_id}", resource_name=thing.name if thing else "nothing",
+        resource_href=f"/{PLURALS.get(job.resource_kind, job.resource_kind + 's')}/{job.resource_id}",
+        resource_name=thing.name if thing else "nothing",
         events=list(session.scalars(tail))[::-1], helpers=_helpers(session, id_),
         may=may(caller, cancel=P.JOB_CONTROL),
     )  # fmt: skip

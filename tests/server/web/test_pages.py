@@ -5,7 +5,7 @@ import re
 import pytest
 from sqlalchemy import select
 
-from server.store.models import Export, Site
+from server.store.models import Evaluation, Export, Job, Model, Site
 from tests.server.web.conftest import PASSWORD
 
 PAGES = [
@@ -234,8 +234,46 @@ def test_a_study_is_controlled_by_who_may(browse):
     assert browse("auditor").post(f"{path}/cancel").status_code == 403
 
 
+def test_the_page_of_a_judgement_leads_to_its_study_and_to_what_it_needs(browse, furnished):
+    with furnished.state.database.session() as session:
+        need = session.get_one(Job, "f00000000000")
+        values = {"stage": "scale", "resource_kind": "study", "resource_id": "500000000002", "title": "Judge"}
+        job = Job(id="fa0000000000", spec={}, folder="x", needs=[need], **values)
+        session.add(job)
+    client = browse()
+    page = client.get("/jobs/fa0000000000").text
+    assert 'href="/studies/500000000002"' in page and 'href="/jobs/f00000000000"' in page
+    assert "waits for 1 other job" in client.get("/studies/500000000002").text
+    with furnished.state.database.session() as session:
+        session.delete(session.get_one(Job, "fa0000000000"))
+
+
 def test_a_refused_study_comes_back_with_what_was_typed(browse):
     form = {"name": "Winter", "cohort": "c00000000002", "encoders": ["mi2-tiny"], "sizes": "10, many", "budget": "64"}
     page = browse().post("/studies", data=form | {"batch": "8", "seeds": "0,1"})
     assert page.status_code == 422 and "sizes" in page.text
     assert 'value="10, many"' in page.text and 'value="0, 1"' in page.text and 'value="mi2-tiny" checked' in page.text
+
+
+def test_an_evaluation_promotes_a_model_or_says_why_not(browse, furnished):
+    path = "/evaluations/d00000000002"
+    with furnished.state.database.session() as session:
+        site = session.scalar(select(Site.id))
+        session.get_one(Model, "b00000000002").digest = "d" * 64
+        told = {"models": [{"name": "Model ready", "weights_sha256": "d" * 64}], "protocol": "below", "verdicts": []}
+        told |= {"tasks": {"view": {"Model ready": {}}}, "looks": 4, "answer": "Better on view."}
+        session.get_one(Evaluation, "d00000000002").result = told
+    researcher = browse("researcher")
+    assert "<h2>Promote</h2>" in researcher.get(path).text
+    assert "<h2>Promote</h2>" not in browse("auditor").get(path).text
+    form = {"site": site, "task": "view", "model": "b00000000002", "comment": "For the pilot"}
+    refused = researcher.post(f"{path}/promote", data=form)
+    assert refused.status_code == 409 and "below protocol" in refused.text and "<h1>Evaluation ready" in refused.text
+    assert browse("admin").post(f"{path}/promote", data=form).status_code == 403
+    with furnished.state.database.session() as session:
+        session.get_one(Evaluation, "d00000000002").result = told | {"protocol": "full"}
+    page = researcher.post(f"{path}/promote", data=form)
+    assert page.url.path == "/champions"
+    assert "in use" in page.text and "For the pilot" in page.text and "(practice)" in page.text
+    again = researcher.post(f"{path}/promote", data=form)
+    assert again.status_code == 409 and "already" in again.text
