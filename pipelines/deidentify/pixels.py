@@ -24,7 +24,7 @@ from pipelines.deidentify.pixels_codec import (
     require_sane,
 )
 from pipelines.deidentify.pixels_gate import Region
-from pipelines.deidentify.pixels_marks import Judge
+from pipelines.deidentify.pixels_marks import Judge, Seen
 from pipelines.deidentify.pixels_picture import Display
 from pipelines.deidentify.pixels_stream import clean_stream
 from pipelines.deidentify.pixels_write import replace_pixels
@@ -91,8 +91,12 @@ class PixelCleaner:
         pictures = display.pictures(frame)
         read: list[Region] = []
         passes: list[list[Region]] = []
+        stay: dict[int, list[Seen]] = {}
         for _ in range(PASSES + 1):
-            found = [region for picture in pictures for region in judge.readable(picture, read)]
+            found = []
+            for number, picture in enumerate(pictures):
+                regions, stay[number] = judge.readable(picture, read, stay.get(number, ()))
+                found += regions
             if not found:
                 return frame, passes
             if self.policy == "quarantine":

@@ -40,7 +40,9 @@ HEAD = 3  # heights of a line that are read first: about five letters
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
+    """A region and what was read in it."""
+
     region: Region
     verdict: str
     """text | mark (read, too short to identify) | unread (small, and no letter was read) | stays (marks in full)"""
@@ -60,13 +62,15 @@ class Judge:
     def __init__(self, names: frozenset[str] = frozenset(), markers: frozenset[str] = frozenset()) -> None:
         self.names, self.markers = names, MARKERS | markers
 
-    def readable(self, picture: Picture, around: Sequence[Region] = ()) -> list[Region]:
-        """The regions of a picture (rows, columns) that must be blanked.
+    def readable(
+        self, picture: Picture, around: Sequence[Region] = (), before: Sequence[Seen] = ()
+    ) -> tuple[list[Region], list[Seen]]:
+        """The regions of a picture (rows, columns) that must be blanked, and the marks, read without doubt, that stay.
 
         `around` is text that was read, and blanked, before: what is left of it beside the box is text too, and the look
-        there is the closest.
+        there is the closest. `before` are the marks that stayed then.
         """
-        seen: list[_Seen] = []
+        seen = list(before)
 
         def is_settled(region: Region) -> bool:
             """Read a new region; whether it is print, or a mark, without doubt."""
@@ -74,11 +78,11 @@ class Judge:
                 seen.append(self._look(picture, region))
             return any(s.sure and s.verdict != "unread" for s in seen if s.region == region)
 
-        list(find_text(picture, around, is_settled))
+        list(find_text(picture, around, [s.region for s in before], is_settled))
         kept = [s.region for s in seen if s.verdict in ("mark", "stays") and s.sure]
         whole = [s for s in seen if s.verdict == "stays" and s.sure]
-        text = [s for s in seen if s.verdict == "text" and not _part_of(s, whole)]
-        text = [s.region for s in text if s.sure or not _made_of(s.region, kept)]
+        prints = [s for s in seen if s.verdict == "text" and not _part_of(s, whole)]
+        text = [s.region for s in prints if s.sure or not _made_of(s.region, kept)]
         marks = [s for s in seen if s.verdict in ("mark", "unread")]
         # A short mark beside or under a line of print belongs to it: an initial, a sex, an age.
         # What cannot be read beside a blanked box may be the box's own edge, so only letters join it there.
@@ -88,9 +92,9 @@ class Judge:
         while joined := [m for m in marks if any(_adjoins(m.region, t) for t in text)]:
             text += [m.region for m in joined]
             marks = [m for m in marks if m not in joined]
-        return text
+        return text, [s for s in seen if s.region in kept and s.region not in text]
 
-    def _look(self, picture: Picture, region: Region) -> _Seen:
+    def _look(self, picture: Picture, region: Region) -> Seen:
         """Read a region, along its longer side, and judge it."""
         crop = _with_margin(region, picture)
         ways = [crop] if region.height <= 2 * region.width else _turned(crop)
@@ -108,7 +112,7 @@ class Judge:
             return other if other.verdict == "text" and other.sure else seen
         return seen
 
-    def _read(self, picture: Picture, region: Region, ways: list[Picture]) -> _Seen:
+    def _read(self, picture: Picture, region: Region, ways: list[Picture]) -> Seen:
         """The verdict on a region by the better of its `ways` round."""
         reading, confidence = max((read_text(way) for way in ways), key=lambda r: r[1])
         words = words_of(reading)
@@ -117,7 +121,9 @@ class Judge:
             # Lead letters one below the other, which read as a line when turned.
             words = [w for w in words if w in self.names]
         verdict = self._verdict(min(picture.shape), region, words, confidence)
-        return _Seen(region, verdict, confidence >= SURE, tuple(words), bool(JOINED.search(reading)))
+        # In what is no print at all the recogniser mostly sees signs of other scripts, and is sure of them.
+        sure = confidence >= SURE and (verdict == "text" or reading.isascii())
+        return Seen(region, verdict, sure, tuple(words), bool(JOINED.search(reading)))
 
     def _verdict(self, side: int, region: Region, words: list[str], confidence: float) -> str:
         """What words, read with a confidence in a region of a picture with a shorter `side`, make of it."""
@@ -159,12 +165,12 @@ def _made_of(region: Region, marks: Sequence[Region]) -> bool:
     return sum(part.area for part, m in parts if part.area >= WITHIN * m.area) >= MADE_OF * region.area
 
 
-def _part_of(seen: _Seen, marks: Sequence[_Seen]) -> bool:
+def _part_of(seen: Seen, marks: Sequence[Seen]) -> bool:
     """Whether a region holds a mark that was read in full, cut at the edge of what was looked at or read less well."""
     return any(_is_of(seen, m) and seen.region.common(m.region).area >= HELD * seen.region.area for m in marks)
 
 
-def _is_of(seen: _Seen, mark: _Seen) -> bool:
+def _is_of(seen: Seen, mark: Seen) -> bool:
     alike = SequenceMatcher(None, seen.letters, mark.letters, autojunk=False).ratio()
     return alike >= ALIKE[seen.sure] or (seen.sure and seen.letters in mark.letters)
 

@@ -52,11 +52,15 @@ _FAINT = cv2.createCLAHE(clipLimit=16.0, tileGridSize=(4, 4))
 
 
 def find_text(
-    picture: Picture, around: Sequence[Region] = (), is_settled: Callable[[Region], bool] = lambda _: False
+    picture: Picture,
+    around: Sequence[Region] = (),
+    settled: Sequence[Region] = (),
+    is_settled: Callable[[Region], bool] = lambda _: False,
 ) -> Iterator[Region]:
     """Text regions of a picture (rows, columns) on a pyramid of LEVELS halvings, those of its coarsest level first.
 
-    `is_settled` says of a region that it was made out in full, so that it need not be looked at on a finer level.
+    `is_settled` says of a region that it was made out in full, so that it need not be looked at on a finer level;
+    `settled` are such regions from the start.
     `around` are places where text was found, and blanked, before: only they and their neighbourhood are looked at, most
     of all along the line and there for the faintest strokes, too: print runs on into parts where it hardly stands out.
     """
@@ -67,12 +71,12 @@ def find_text(
         pyramid.append(cv2.resize(pyramid[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     blanked = [r.within(part) for r in around]
     corner = Region(-part.left, -part.top, 0, 0)
-    known: list[Region] = []
+    known = [r.within(part) for r in settled if r.common(part).area]
     vague: list[Region] = []  # left to a finer level, which mostly outlines it better
     for level in reversed(range(len(pyramid))):
         scale = 1 << level
         near = [_beside(r, pyramid[0].shape).scaled(1 / scale) for r in blanked]
-        closest = [n for n, r in zip(near, blanked, strict=True) if level <= _level_of(r)]
+        closest = [n for n, r in zip(near, blanked, strict=True) if level == min(_level_of(r), len(pyramid) - 1)]
         here = [r.scaled(1 / scale) for r in known]
         for small in _find_on_level(pyramid[level], near, closest, here, coarse=level > 1):
             line = fitted(small, pyramid[level]) if level else small
@@ -124,7 +128,7 @@ def _beside(text: Region, shape: tuple[int, ...]) -> Region:
 
 
 def _level_of(text: Region) -> int:
-    """The coarsest level on which faint print of a line's size is found."""
+    """The level on which faint print of a line's size is found best, the coarsest that shows it."""
     return max(int(math.log2(min(text.width, text.height) / (2 * WELL))), 0)
 
 
@@ -162,12 +166,14 @@ def _find_on_level(
 def _beyond(region: Region, looked: Cells) -> list[Region]:
     """Where text that runs up to the edge of what was looked at runs on behind it, in half cells."""
     reached = region.grown(EDGE, EDGE, (looked.shape[0] * HALF, looked.shape[1] * HALF)).scaled(1 / HALF)
-    context = max(2 * CELL, min(region.width, region.height)) // HALF
+    height = min(region.width, region.height)
+    along, aside = max(2 * CELL, height) // HALF, max(CELL, height) // HALF
+    x, y = (along, aside) if region.width >= region.height else (aside, along)
     ends = [
         Region(end.left + reached.left, end.top + reached.top, end.width, end.height)
         for end in components(1 - reached.crop(looked))
     ]
-    return [whole(end.grown(context, context, looked.shape), looked.shape) for end in ends]
+    return [whole(end.grown(x, y, looked.shape), looked.shape) for end in ends]
 
 
 def _with_local_contrast(picture: Picture) -> Picture:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from pipelines.deidentify import pixels_marks
 from pipelines.deidentify.pixels import PixelCleaner
 from pipelines.deidentify.pixels_gate import Region, amplified, stroke_cells
+from pipelines.deidentify.pixels_marks import Judge
 from pipelines.deidentify.pixels_picture import Display
 from tests.pipelines.deidentify.test_pixels import NAME, background, dataset, deep, mask_of, stored_values, written
 
@@ -51,3 +53,18 @@ def test_faint_strokes_count_where_there_is_no_grain_and_grain_does_not():
     assert not stroke_cells(faint).any() and stroke_cells(amplified(faint)).any()
     grain = np.random.default_rng(0).normal(120, 4, (128, 192)).round().astype(np.uint8)
     assert not stroke_cells(amplified(grain)).any()
+
+
+@pytest.mark.parametrize(("reading", "stays"), [("R", True), ("一", False), ("①", False)])
+def test_a_sign_of_another_script_is_no_mark_that_need_not_be_looked_at_again(monkeypatch, reading, stays):
+    picture = written(background(), "R", (300, 40), size=40)[0]
+    monkeypatch.setattr(pixels_marks, "read_text", lambda _line: (reading, 0.99))
+    text, marks = Judge().readable(picture)
+    assert text == [] and bool(marks) == stays
+
+
+def test_a_mark_that_was_read_without_doubt_stays_when_text_is_looked_for_again(monkeypatch):
+    picture = written(background(), "R", (300, 40), size=40)[0]
+    _, marks = Judge().readable(picture)
+    monkeypatch.setattr(pixels_marks, "read_text", lambda _line: ("", 0.0))
+    assert Judge().readable(picture, [Region(20, 50, 200, 24)], marks) == ([], marks)
