@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     """Jobs one worker runs at once on CPUs; jobs with GPUs are bounded by the GPU slots."""
     stage_workers: int = 0
     """Processes of a CPU stage; 0 takes one per core."""
-    promotion_margin: float = Field(0.01, ge=0, lt=0.5)
+    promotion_margin: float = Field(default=0.01, ge=0, lt=0.5)
     """By how much, in the headline metric of a task, a new champion may at most be worse than the one before."""
     share_from: int = 1000
     """Files or other items that a step must have left for free workers to be asked to help; 0 asks none."""

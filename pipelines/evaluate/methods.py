@@ -117,7 +117,8 @@ def vote(target: np.ndarray, near: np.ndarray, similarity: np.ndarray) -> np.nda
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    return (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    unit: np.ndarray = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return unit.astype(np.float32)
 
 
 def of(name: str) -> Method:

@@ -15,6 +15,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from lxml import etree, html
+from reportlab.graphics.shapes import Drawing
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -196,6 +197,7 @@ def _svg(element: Any) -> Flowable:
     source = source.replace("<svg", f'<svg width="{width}" height="{height}"', 1)
     source = re.sub(r"(<svg[^>]*>)", rf"\1<style>{SVG_STYLE}</style>", source, count=1)
     drawing = svg2rlg(io.BytesIO(source.encode()))
+    assert isinstance(drawing, Drawing)  # noqa: S101 - our own figures are whole
     scale = WIDTH / drawing.width
     drawing.scale(scale, scale)
     drawing.width, drawing.height = WIDTH, drawing.height * scale

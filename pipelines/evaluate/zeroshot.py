@@ -48,4 +48,5 @@ def answers(
 
 def _mean(encoder: Any, texts: tuple[str, ...]) -> np.ndarray:
     mean: np.ndarray = encoder.embed_text(list(texts)).float().cpu().numpy().mean(0)
-    return mean / np.maximum(np.linalg.norm(mean), 1e-12)
+    unit: np.ndarray = mean / np.maximum(np.linalg.norm(mean), 1e-12)
+    return unit
