@@ -79,7 +79,7 @@ def looks(session: Session, cohort: Cohort) -> int:
     cohort that shares an export with it, because a patient's split never changes. What was canceled before it began is
     none."""
     shared = {export.id for export in cohort.exports}
-    cohorts = select(Cohort.id).where(Cohort.exports.any(Export.id.in_(shared)))
+    cohorts = select(Cohort.id).where(or_(Cohort.id == cohort.id, Cohort.exports.any(Export.id.in_(shared))))
     evaluations = select(Evaluation.id).where(Evaluation.cohort_id.in_(cohorts))
     studies = select(Study.id).where(Study.cohort_id.in_(cohorts))
     looked = select(Job.id).where(
