@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from pipelines.evaluate.spec import Spec
 
 ALL = "all"
-MODULES: dict[str, str] = {"reports": "pipelines.reporting.task"}
+MODULES: dict[str, str] = {
+    "segmentation": "pipelines.segmentation.task",
+    "reports": "pipelines.reporting.task",
+}
 """Task -> module. Imported when asked for: they bring torch."""
 
 

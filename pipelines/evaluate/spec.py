@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pipelines.contract import Ref
 from pipelines.contract import Spec as Base
 from pipelines.reporting.spec import Reporting
+from pipelines.segmentation.spec import Segmentation
 
 ProbedTask = Literal["findings", "lines", "view"]
-Task = Literal[ProbedTask, "reports"]
+Task = Literal[ProbedTask, "segmentation", "reports"]
 
 
 Method = Literal["linear", "knn", "few-shot", "zero-shot"]
@@ -41,6 +42,8 @@ class Spec(Base):
     resamples: int = Field(2000, ge=100)
     minimum_positives: int = Field(5, ge=1)
     """Labels with fewer positive test patients are listed, not scored."""
+    segmentation: Segmentation = Segmentation()
+    """How heads of the task `segmentation` are trained and judged."""
     reports: Reporting = Reporting()
     """How the writers of the task `reports` are trained."""
     language_model: Annotated[Path | None, Ref("weights")] = None

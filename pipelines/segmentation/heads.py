@@ -6,6 +6,7 @@ et al., arXiv 2203.16527). Features are normalised by the batch first, as in the
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
@@ -47,8 +48,12 @@ class UPerNetHead(nn.Module):
         return self.classify(self.decoder([one, one, self.four(two), two, one, half]))
 
 
-def make_head(kind: str, width: int, structures: int, seed: int) -> nn.Module:
-    """A head whose weights depend on the seed alone."""
+def make_head(kind: str, width: int, prior: np.ndarray, seed: int) -> nn.Module:
+    """A head whose weights depend on the seed alone. It begins by expecting each structure as often as it occurs: a
+    line of few pixels would else be learnt only after hundreds of steps that teach the rest to be empty."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return {"linear": LinearHead, "upernet": UPerNetHead}[kind](width, structures)
+        head = {"linear": LinearHead, "upernet": UPerNetHead}[kind](width, len(prior))
+        nn.init.normal_(head.classify.weight, std=1e-2)
+    head.classify.bias.data.copy_(torch.logit(torch.as_tensor(prior, dtype=torch.float32), 1e-4))
+    return head

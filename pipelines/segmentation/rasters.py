@@ -12,6 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from pipelines.preprocessing import Preprocessing
+
 SHARE = 0.01
 """Width of a drawn line as a share of the mean of height and width, as in public code for RANZCR CLiP."""
 _SHIFT = 4  # fractional bits of cv2's drawing
@@ -27,12 +29,22 @@ class Box(NamedTuple):
 
 
 def whole(height: int, width: int) -> Box:
-    """What an encoder sees that stretches."""
+    """All of an image."""
     return Box(0, 0, width, height)
 
 
+def seen(height: int, width: int, how: Preprocessing) -> Box:
+    """What an encoder with this preprocessing sees of an image; padding reaches beyond it."""
+    across, down = float(width), float(height)
+    if how.fit != "stretch":
+        across = down = float(min(height, width) if how.fit == "crop" else max(height, width))
+    share = how.size / (how.resize or how.size)
+    across, down = across * share, down * share
+    return Box((width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2)
+
+
 def central_square(height: int, width: int) -> Box:
-    """What an encoder sees that scales the shorter side and crops, and the part of an image in which all are judged."""
+    """The part of an image in which all are judged, and which most encoders see."""
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
     return Box(left, top, left + side, top + side)
@@ -71,7 +83,10 @@ def draw_lines(lines: Sequence[np.ndarray], side: int, share: float = SHARE) -> 
 def cut(mask_HW: np.ndarray, box: Box, side: int) -> np.ndarray:
     """A mask of the store in a box at `side`: float32 [side, side], the share of each pixel that the mask covers."""
     left, top, right, bottom = (round(edge) for edge in box)
-    part = (mask_HW[top:bottom, left:right] > 0).astype(np.float32)
+    height, width = mask_HW.shape
+    part = (mask_HW[max(top, 0) : bottom, max(left, 0) : right] > 0).astype(np.float32)
+    beyond = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
+    part = cv2.copyMakeBorder(part, *beyond, cv2.BORDER_CONSTANT, value=0)
     smaller = side <= min(part.shape)
     return cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 

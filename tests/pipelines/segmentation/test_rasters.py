@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipelines.preprocessing import Preprocessing
 from pipelines.segmentation import rasters
 from pipelines.segmentation.rasters import Box
 
@@ -11,6 +12,19 @@ def test_boxes():
     assert rasters.central_square(100, 140) == Box(20, 0, 120, 100)
     assert rasters.central_square(141, 100) == Box(0, 20, 100, 120)
     assert rasters.whole(100, 140) == Box(0, 0, 140, 100)
+
+
+def test_what_encoders_see_follows_from_their_preprocessing():
+    assert rasters.seen(100, 140, Preprocessing(112)) == rasters.central_square(100, 140)
+    assert rasters.seen(100, 140, Preprocessing(112, "stretch")) == rasters.whole(100, 140)
+    assert rasters.seen(100, 140, Preprocessing(112, "pad")) == Box(0, -20, 140, 120)
+    assert rasters.seen(100, 140, Preprocessing(224, "crop", resize=280)) == Box(30, 10, 110, 90)
+
+
+def test_a_mask_is_cut_from_beyond_the_image_too():
+    mask = np.ones((10, 20), np.uint8)
+    cut = rasters.cut(mask, Box(0, -5, 20, 15), 20)
+    assert cut[:5].max() == 0 and cut[5:15].min() == 1 and cut[15:].max() == 0
 
 
 def test_points_are_middles_of_pixels():
