@@ -70,8 +70,9 @@ def value_and_gradient(
     else:
         target_VnK = torch.einsum("vt,tnk->vnk", pairs_VT, teacher_TnK)
     loss = -((target_VnK * log_p_VnK).sum(-1) * weight_n).sum()
-    gradient_VnK = log_p_VnK.exp() * pairs_VT.sum(1)[:, None, None] - target_VnK
-    return loss, (gradient_VnK * (weight_n / temperature)[None, :, None]).to(logits_VnK.dtype)
+    # In place: fresh memory for tensors of this size costs a CPU more than the arithmetic on them.
+    gradient_VnK = log_p_VnK.exp_().mul_(pairs_VT.sum(1)[:, None, None]).sub_(target_VnK)
+    return loss, gradient_VnK.mul_((weight_n / temperature)[None, :, None]).to(logits_VnK.dtype)
 
 
 class _Pieces(torch.autograd.Function):
@@ -104,7 +105,7 @@ class _Pieces(torch.autograd.Function):
             )
             total += loss
             by_student[:, first : first + step] = gradient_VnK @ prototypes
-            by_prototypes += gradient_VnK.flatten(0, 1).T @ part_VnD.flatten(0, 1)
+            _add_product(by_prototypes, gradient_VnK.flatten(0, 1).T, part_VnD.flatten(0, 1))
         ctx.save_for_backward(by_student, by_prototypes)
         return total
 
@@ -112,3 +113,11 @@ class _Pieces(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_student, by_prototypes = ctx.saved_tensors
         return (by_student * gradients[0], by_prototypes * gradients[0], *[None] * 6)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b, without a matrix in between where all are of one type."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b

@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ GPU = {
 }  # fmt: skip
 
 
-def watch_steps(method: type) -> tuple[list[float], list[float]]:
+def watch_steps(method: type, clock: Callable[[], float]) -> tuple[list[float], list[float]]:
     """When each training step of `method` begins and ends, the GPU waited for; filled while it trains."""
     begins: list[float] = []
     ends: list[float] = []
@@ -45,10 +46,10 @@ def watch_steps(method: type) -> tuple[list[float], list[float]]:
 
         def timed(self: Any, *arguments: Any, **named: Any) -> Any:
             if before:
-                _note(times)
+                _note(times, clock)
             result = original(self, *arguments, **named)
             if not before:
-                _note(times)
+                _note(times, clock)
             return result
 
         setattr(method, name, timed)
@@ -58,19 +59,22 @@ def watch_steps(method: type) -> tuple[list[float], list[float]]:
     return begins, ends
 
 
-def _note(times: list[float]) -> None:
+def _note(times: list[float], clock: Callable[[], float]) -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    times.append(time.perf_counter())
+    times.append(clock())
 
 
 def steps(settings: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a step, data included and data ready: the median of the second half of one epoch's steps."""
+    """Seconds of a step, data included and data ready: the median of the second half of one epoch's steps.
+
+    Of the processor instead where `processor` is set, which other work on the machine does not count into.
+    """
     import lightly_train
     from lightly_train._methods.dinov2.dinov2 import DINOv2
 
     torch.set_num_threads(settings.get("threads", torch.get_num_threads()))
-    begins, ends = watch_steps(DINOv2)
+    begins, ends = watch_steps(DINOv2, time.process_time if settings.get("processor") else time.perf_counter)
     side, local = (settings["side"],) * 2, (settings["local"],) * 2
     with tempfile.TemporaryDirectory() as folder:
         lightly_train.pretrain(
