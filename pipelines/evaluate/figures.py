@@ -13,6 +13,9 @@ LEFT = 230  # row names
 COLUMN = (176, 66)  # numbers at the right: value with interval, p
 
 
+COLOURED = ("rad-dino", "mi2")  # variables of report.css
+
+
 @dataclass(frozen=True)
 class Line:
     """One row of a figure: a name, a value with its interval, and the numbers in words, one for each column."""
@@ -169,5 +172,5 @@ def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> s
 
 
 def by_colour(model: dict[str, Any]) -> str:
-    """The CSS variable of a model: an encoder keeps its colour everywhere, baselines are grey."""
-    return "baseline" if model["role"] == "baseline" else str(model["family"])
+    """The CSS variable of a model: an encoder that is trained here keeps its colour everywhere, others are grey."""
+    return str(model["family"]) if model["role"] != "baseline" and model["family"] in COLOURED else "baseline"

@@ -35,6 +35,9 @@ LINEAGE = {
     "seed": "Seed",
     "cohort": "Cohort digest",
     "start": "Started from",
+    "baseline": "Imported as",
+    "licence": "Licence of the weights",
+    "seen": "Public sets trained on",
 }
 
 
@@ -99,4 +102,10 @@ def detail(id_: str, request: Request, session: SessionDep, caller: Caller = all
 
 def _lineage(card: dict[str, Any]) -> list[tuple[str, str]]:
     shown = [(word, card[key]) for key, word in LINEAGE.items() if card.get(key) is not None]
-    return [(word, f"{value:,}" if isinstance(value, int) else str(value)) for word, value in shown]
+    return [(word, _in_words(value)) for word, value in shown if value not in ("", [])]
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
