@@ -93,7 +93,7 @@ def _flow(parent: Any) -> list[Flowable]:
             parts += _image(element)
         elif element.tag == "figure":
             # A heading never stands alone at the foot of a page.
-            heading = [parts.pop()] if parts and getattr(parts[-1], "keepWithNext", False) else []
+            heading = [parts.pop()] if parts and parts[-1].getKeepWithNext() else []
             parts.append(KeepTogether([*heading, *_flow(element), Spacer(1, 6)]))
         elif element.tag not in ("style", "script"):
             parts += _flow(element) or ([_paragraph(element)] if element.text_content().strip() else [])
