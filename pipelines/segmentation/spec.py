@@ -12,11 +12,11 @@ class Segmentation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    side: int = Field(256, ge=32, le=2048)
+    side: int = Field(default=256, ge=32, le=2048)
     """Side in pixels of the square in which all models are judged; not above the cohort's own."""
-    heads: tuple[Head, ...] = Field(("upernet", "linear"), min_length=1)
-    steps: int = Field(400, ge=1)
+    heads: tuple[Head, ...] = Field(default=("upernet", "linear"), min_length=1)
+    steps: int = Field(default=400, ge=1)
     """Optimiser steps of a head; the best of eight looks at the validation split is kept."""
-    batch: int = Field(16, ge=2)
-    dicom: int = Field(100, ge=0)
+    batch: int = Field(default=16, ge=2)
+    dicom: int = Field(default=100, ge=0)
     """Test images of each model whose predicted masks are written as DICOM SEG."""
