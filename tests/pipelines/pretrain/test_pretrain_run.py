@@ -91,9 +91,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(
     assert pretrain(tmp_path, values) is Outcome.DONE
     for name in ("model/model.safetensors", "start/model.safetensors"):
         assert sha256_file(tmp_path / name) == sha256_file(finished[encoder] / name)
-    assert json.loads((tmp_path / "result.json").read_text()) == json.loads(
-        (finished[encoder] / "result.json").read_text()
-    )
+    result, whole = (json.loads((out / "result.json").read_text()) for out in (tmp_path, finished[encoder]))
+    assert {**result, "speed": None} == {**whole, "speed": None}  # how fast it was is no part of what came out
 
 
 def test_a_run_killed_between_export_and_result_ends_the_same(finished: dict[str, Path], tmp_path: Path) -> None:
