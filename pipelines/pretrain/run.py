@@ -27,6 +27,7 @@ from pipelines.pretrain.ranks import Ranks
 from pipelines.pretrain.recipe import RECIPES
 from pipelines.pretrain.sampler import Sampler
 from pipelines.pretrain.spec import Spec
+from pipelines.pretrain.speed import keep_freed_memory
 from pipelines.pretrain.start import START, build_task, prepare_start
 from pipelines.scale.hours import measured
 
@@ -137,6 +138,7 @@ def use_device(asked: str) -> torch.device:
     """The device of this process, with its threads fixed: their number decides how sums are rounded."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
     if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+        keep_freed_memory()
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise BadInput("No GPU can be used on this machine; set device to 'cpu' or 'auto'.")

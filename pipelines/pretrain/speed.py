@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
+
+# Parameters of glibc's mallopt.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def worth_compiling(encoder: str, device: torch.device) -> bool:
@@ -72,3 +76,14 @@ class _Compiler:
             return plain(*arguments, **named)
 
         return call
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep a GB of freed memory for the next tensors; other C libraries do as they do.
+
+    It maps every large tensor anew and unmaps it, and a CPU then spends half of a large loss on faulting pages in.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 1 << 30)

@@ -27,7 +27,7 @@ from pipelines.pretrain.images import Images
 from pipelines.pretrain.optim import build_optimiser, clip_gradients
 from pipelines.pretrain.recipe import RECIPES
 from pipelines.pretrain.sampler import Sampler
-from pipelines.pretrain.speed import Speed
+from pipelines.pretrain.speed import Speed, keep_freed_memory
 from tests.benchmarks import peers
 from tests.benchmarks.record import record
 from tests.cohorts import make_cohort
@@ -67,6 +67,7 @@ class Ours:
     """Our objective on random weights with its optimiser, stepped by hand as the loop does it."""
 
     def __init__(self, cohort: Cohort) -> None:
+        keep_freed_memory()
         torch.manual_seed(0)
         self.recipe = RECIPES["rad-dino"]
         settings = replace(self.recipe.objective, global_side=GLOBAL, local_side=LOCAL)
