@@ -7,7 +7,6 @@ and without any OCR, how much of the planted ink was left. presidio-image-redact
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -22,37 +21,29 @@ from pipelines.deidentify.pixels import PixelCleaner
 from tests.benchmarks import peers
 from tests.benchmarks.prints import (
     FAMILIES,
-    FIGURES,
+    LEFT,
     SIZES,
     Print,
     as_dicom,
     identity_lines,
     load,
+    options,
     person,
-    radiographs,
     readable_style,
     stamp,
 )
 from tests.benchmarks.record import record
-from tests.judge.picture import HAVE_READER, grey, readable
+from tests.judge.picture import grey, readable
 
 LINES = 4
 TURNS = (0, 0, 0, 90, 180, 270)
-LEFT = 0.02  # of a line's ink: its outermost half-tone pixels
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--images", type=int, default=60)
-    arguments.add_argument("--seed", type=int, default=FIGURES)
-    arguments.add_argument("--develop", action="store_true", help="on the other half of the radiographs, without a row")
-    given = arguments.parse_args()
-    pictures = radiographs(figures=not given.develop)
-    if not HAVE_READER or not pictures:
-        raise SystemExit("This benchmark needs tesseract, and the radiographs of ../shared beside the checkout.")
+    given = options(__doc__, images=60)
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
-        planted = plant(folder, pictures, given.images, given.seed)
+        planted = plant(folder, given.pictures, given.images, given.seed)
         before = {path: tokens(path, path, prints) for path, prints in planted.items()}
         ours = clean(list(planted))
         report(planted, ours, before)

@@ -1,6 +1,7 @@
 """Clean radiographs: how many are altered, and whether marks of side, projection and position stay.
 
-`python tests/benchmarks/deid_clean.py [--marks 150] [--seed 9000] [--develop]`. First real radiographs as they are,
+`python tests/benchmarks/deid_clean.py [--images 10000] [--marks 150] [--seed 9000] [--develop]`: at most so many
+radiographs, and so many pictures with marks. First real radiographs as they are,
 with their own lead markers: every box counts, except where tesseract reads a word in it (some public ones carry the
 logo of a web site or the settings of a window). Then the same with marks of the allow-list drawn in: one is removed
 when any of its ink is changed. The peer is what tools do that blank whatever OCR finds: rapidocr at its defaults.
@@ -8,7 +9,6 @@ when any of its ink is changed. The peer is what tools do that blank whatever OC
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,17 +20,16 @@ from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.pixels import Box, PixelCleaner
 from tests.benchmarks.prints import (
     FAMILIES,
-    FIGURES,
     Print,
     as_dicom,
     load,
+    options,
     person,
-    radiographs,
     readable_style,
     stamp,
 )
 from tests.benchmarks.record import record
-from tests.judge.picture import HAVE_READER, MARKERS, plain_tokens, read_box
+from tests.judge.picture import MARKERS, plain_tokens, read_box
 
 MARKS = (
     "L", "R", "AP", "PA", "LAT", "ERECT", "SUPINE", "PORTABLE", "AP ERECT", 'PORT AP 40"', "AP SUPINE", "AP PORTABLE",
@@ -44,15 +43,8 @@ Finder = Callable[[NDArray[np.uint8]], Sequence[Box]]
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--images", type=int, default=10_000, help="at most so many radiographs")
-    arguments.add_argument("--marks", type=int, default=150, help="pictures with marks drawn in")
-    arguments.add_argument("--seed", type=int, default=FIGURES)
-    arguments.add_argument("--develop", action="store_true", help="on the other half of the radiographs, without a row")
-    given = arguments.parse_args()
-    chest = radiographs(figures=not given.develop)
-    if not HAVE_READER or not chest:
-        raise SystemExit("This benchmark needs tesseract, and the radiographs of ../shared beside the checkout.")
+    given = options(__doc__, images=10_000, marks=150)
+    chest: list[Path] = given.pictures
     clean = chest[: given.images]
     altered = wrongly_altered(clean, ours)
     marked = list(with_marks(chest, given.marks, given.seed))

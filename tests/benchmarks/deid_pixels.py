@@ -8,11 +8,11 @@ one thread and the same pictures as displayed. Tokens are judged by tesseract.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,36 +22,29 @@ from pydicom.dataset import Dataset
 
 from pipelines.deidentify.pixels import PixelCleaner
 from tests.benchmarks.prints import (
-    FIGURES,
+    LEFT,
     Print,
     as_dicom,
     identity_lines,
     load,
+    options,
     person,
-    radiographs,
     readable_style,
     stamp,
 )
 from tests.benchmarks.record import record
-from tests.judge.picture import HAVE_READER, grey, readable
+from tests.judge.picture import grey, readable
 
 COLUMNS, ROWS = 2048, 2500
 FAMILIES = ("DejaVuSans.ttf", "DejaVuSansMono.ttf", "DejaVuSans-Bold.ttf", "", "strokes")
 SIZES = (20, 28, 36)
 ROUNDS = 3
-LEFT = 0.02  # of a line's ink: its outermost half-tone pixels
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--images", type=int, default=12)
-    arguments.add_argument("--seed", type=int, default=FIGURES)
-    arguments.add_argument("--develop", action="store_true", help="on the other half of the radiographs, without a row")
-    given = arguments.parse_args()
-    if not HAVE_READER or not radiographs(figures=True):
-        raise SystemExit("This benchmark needs tesseract, and the radiographs of ../shared beside the checkout.")
+    given = options(__doc__, images=12)
     cv2.setNumThreads(1)
-    made = [full_size(given.seed, number, figures=not given.develop) for number in range(given.images)]
+    made = [full_size(given.pictures, given.seed, number) for number in range(given.images)]
     seconds, left, before = [], 0, 0
     for number, (ds, lines) in enumerate(made):
         output, processor, wall = best(cleaned, ds)
@@ -77,10 +70,9 @@ def main() -> None:
     )
 
 
-def full_size(seed: int, number: int, *, figures: bool) -> tuple[Dataset, list[Print]]:
+def full_size(chest: Sequence[Path], seed: int, number: int) -> tuple[Dataset, list[Print]]:
     """A CR and what stands in it; the last is a side marker."""
     rng = np.random.default_rng([seed, number])
-    chest = radiographs(figures=figures)
     picture = cv2.resize(load(chest[int(rng.integers(len(chest)))]), (COLUMNS, ROWS), interpolation=cv2.INTER_CUBIC)
     picture = np.clip(picture + rng.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
     who, family, size = person(rng), str(rng.choice(FAMILIES)), int(rng.choice(SIZES))

@@ -6,6 +6,7 @@ are seeds from FIGURES on. Identities are invented.
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import os
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 from pipelines.practice.burn import font
 from pipelines.practice.people import HOSPITALS, Person, make_person, make_uid
 from tests.benchmarks import peers
+from tests.judge.picture import HAVE_READER
 
 SHARED = Path(os.environ.get("INTRAMURAL_SHARED", peers.ROOT.parent / "shared"))
 FIGURES = 9000  # seeds from here on are for figures only
@@ -38,6 +40,24 @@ FAMILIES = (
 SIZES = (8, 9, 10, 12, 14, 16, 18, 20, 24, 28)
 BITMAP_SIZE = 11
 TODAY = dt.date(2026, 3, 11)
+LEFT = 0.02  # of a line's ink that may stay as it was: its outermost half-tone pixels
+
+
+def options(doc: str | None, **counts: int) -> argparse.Namespace:
+    """What a benchmark of pixels is called with: its counts, `seed`, `develop`, and the `pictures` that follow.
+
+    Exits with a sentence where tesseract or the radiographs are missing.
+    """
+    arguments = argparse.ArgumentParser(description=doc)
+    for name, count in counts.items():
+        arguments.add_argument(f"--{name}", type=int, default=count)
+    arguments.add_argument("--seed", type=int, default=FIGURES)
+    arguments.add_argument("--develop", action="store_true", help="on the other half of the radiographs, without a row")
+    given = arguments.parse_args()
+    given.pictures = radiographs(figures=not given.develop)
+    if not HAVE_READER or not given.pictures:
+        raise SystemExit("This benchmark needs tesseract, and the radiographs of ../shared beside the checkout.")
+    return given
 
 
 @dataclass(frozen=True)
