@@ -290,11 +290,12 @@ def _say_flow(result: dict[str, Any]) -> None:
 
 
 def _say_results(folder: Path, result: dict[str, Any]) -> None:
+    from pipelines.evaluate.results import answering
     from pipelines.tables import RESULTS, read_table
 
     table = Table("Task", "Label", "Model", "AUROC", "Against its start", "n", title="Results", title_justify="left")
     rows = read_table(folder / "results.parquet", RESULTS).to_pylist()
-    rows = [r for r in rows if r["metric"] == "auroc"]
+    rows = [r for r in answering(rows) if r["metric"] == "auroc"]
     differences = {(r["task"], r["label"], r["model"]): r for r in rows if r["baseline"]}
     for r in sorted(rows, key=lambda r: (r["task"], r["label"] == "macro", r["label"], r["model"])):
         against = differences.get((r["task"], r["label"], r["model"]))

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.contract import BadInput, Outcome, RunFolder, run_stage, sha256_file
+from pipelines.contract import BadInput, Outcome, RunFolder, run_stage
 from pipelines.pretrain import run as stage
 from pipelines.pretrain.checkpoint import Checkpoints
 from pipelines.pretrain.fit import fit_micro_batch
 from pipelines.pretrain.loop import Plan
 from pipelines.pretrain.ranks import Ranks
 from pipelines.pretrain.unicl_task import UniclTask
+from tests.pipelines.pretrain.ends import same_end
 
 
 def spec(cohort: Path, **values: Any) -> dict[str, Any]:
@@ -34,13 +35,6 @@ def finished(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
     assert run_stage("pretrain", spec(cohort), out) is Outcome.DONE
     return out
-
-
-def same_end(first: Path, second: Path) -> None:
-    weights = "model/model.safetensors"
-    assert sha256_file(first / weights) == sha256_file(second / weights)
-    one, other = (json.loads((out / "result.json").read_text()) for out in (first, second))
-    assert {**one, "speed": None} == {**other, "speed": None}  # how fast it was is no part of what came out
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(finished: Path, cohort: Path, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.contract import Outcome, run_stage, sha256_file
+from pipelines.contract import Outcome, run_stage
 from pipelines.pretrain.guard import ENOUGH, HIGH_STEPS, Guard, Trouble
 from pipelines.pretrain.sampler import Sampler
 from pipelines.pretrain.unicl_task import UniclTask
+from tests.pipelines.pretrain.ends import same_end
 
 # ---- the verdict ---------------------------------------------------------------------------------------------------
 
@@ -136,8 +137,7 @@ def test_a_run_with_trouble_ends_the_same_when_it_was_stopped(
     assert pretrain(tmp_path / "run", spec(cohort), stop_at) is Outcome.STOPPED
     assert pretrain(tmp_path / "run", spec(cohort)) is Outcome.DONE
     assert len(warnings(tmp_path / "whole")) == 2
-    for name in ("model/model.safetensors", "result.json"):
-        assert sha256_file(tmp_path / "run" / name) == sha256_file(tmp_path / "whole" / name)
+    same_end(tmp_path / "run", tmp_path / "whole")
 
 
 def test_where_it_goes_back_to_does_not_depend_on_when_it_was_stopped(
@@ -158,8 +158,7 @@ def test_where_it_goes_back_to_does_not_depend_on_when_it_was_stopped(
     assert [stop_at(step) for step in (6, 8)] == [Outcome.STOPPED] * 2
     assert pretrain(tmp_path / "run", values) is Outcome.DONE
     assert "Went back to step 5; the 5 batches" in warnings(tmp_path / "run")[0]
-    for name in ("model/model.safetensors", "result.json"):
-        assert sha256_file(tmp_path / "run" / name) == sha256_file(tmp_path / "whole" / name)
+    same_end(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_spike_goes_back_to_before_its_onset(

@@ -19,6 +19,7 @@ import torch
 
 from pipelines.contract import Outcome, run_stage, sha256_file
 from pipelines.pretrain import ranks as ranks_module
+from tests.pipelines.pretrain.ends import same_end
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -164,8 +165,9 @@ def test_sigkill_and_start_again_is_bit_equal(cohort: Path, tmp_path: Path, enco
         os.kill(process.pid, signal.SIGKILL)
         process.wait(30)
     assert launch(values, tmp_path / "killed").wait(180) == 0
-    for name in ("model/model.safetensors", "result.json", "model/card.json"):
-        assert sha256_file(tmp_path / "killed" / name) == sha256_file(tmp_path / "undisturbed" / name)
+    same_end(tmp_path / "killed", tmp_path / "undisturbed")
+    cards = [sha256_file(tmp_path / name / "model/card.json") for name in ("killed", "undisturbed")]
+    assert cards[0] == cards[1]
 
 
 @pytest.mark.slow
@@ -185,8 +187,7 @@ def test_torchrun_or_a_rank_killed_leaves_nobody_and_resumes(cohort: Path, tmp_p
         time.sleep(0.2)
     assert not [p for p in family if alive(p)]
     assert launch(values, tmp_path / "killed", 2).wait(240) == 0
-    final = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("killed", "undisturbed")]
-    assert final[0] == final[1]
+    same_end(tmp_path / "killed", tmp_path / "undisturbed")
 
 
 def environment_of(pid: int) -> set[str]:
@@ -223,8 +224,7 @@ def test_two_nodes_find_each_other_and_train_as_two_processes_of_one(cohort: Pat
     assert not [p for family in families for p in family if alive(p)]
     assert not (tmp_path / "two" / "result.json").exists()
     assert [node.wait(240) for node in two_nodes(values, tmp_path / "two")] == [0, 0]
-    for name in ("model/model.safetensors", "result.json"):
-        assert sha256_file(tmp_path / "two" / name) == sha256_file(tmp_path / "one" / name)
+    same_end(tmp_path / "two", tmp_path / "one")
 
 
 KILLS = 20
@@ -250,7 +250,8 @@ def test_twenty_kills_at_random_steps_change_no_byte(cohort: Path, tmp_path: Pat
         killed_at.append(last_step(out))
     assert launch(values, out).wait(300) == 0
     assert len(set(killed_at)) > KILLS // 2
-    for name in ("model/model.safetensors", "result.json", "model/card.json", "model/patients.parquet"):
+    same_end(out, tmp_path / "undisturbed")
+    for name in ("model/card.json", "model/patients.parquet"):
         assert sha256_file(out / name) == sha256_file(tmp_path / "undisturbed" / name)
     kept = [p.relative_to(out) for p in sorted((out / "milestones").rglob("*")) if p.is_file()]
     assert len(kept) > 4

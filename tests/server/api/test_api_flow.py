@@ -247,12 +247,25 @@ def test_every_write_leaves_an_audit_row(house: House):
     call("POST", f"{one}/release", {}, 201, f"{any_}/release")
     call("POST", f"{v1}/labels", {"name": "l", "deid": export}, 202)
     cohort = call("POST", f"{v1}/cohorts", {"name": "c", "deid": [export]}, 202).json()
-    house.finish(cohort["job"], {"digest": "c" * 64})
+    house.finish(cohort["job"], {"digest": "c" * 64, "counts": {"splits": {"train": {"images": 40}}}})
     body = {"name": "r", "cohort": cohort["id"], "encoder": "mi2-tiny", "budget": 8, "batch": 4}
     call("POST", f"{v1}/runs", body, 202)
     run = house.run_models(client, cohort["id"])
     model = client.models(run=run)[0].id
-    call("POST", f"{v1}/evaluations", {"name": "e", "cohort": cohort["id"], "models": [model]}, 202)
+    body = {"name": "e", "cohort": cohort["id"], "models": [model]}
+    evaluation = call("POST", f"{v1}/evaluations", body, 202).json()
+    told = {"models": [{"name": "m", "weights_sha256": "d" * 64}], "tasks": {"findings": {"m": {}}}, "verdicts": []}
+    house.finish(evaluation["job"], told | {"protocol": "full", "looks": 1})
+    body = {"task": "findings", "model": model, "evaluation": evaluation["id"]}
+    call("POST", f"{v1}/sites/{site}/champions", body, 201, f"{v1}/sites/{{site_id}}/champions")
+    body = {"name": "s", "cohort": cohort["id"], "encoders": ["mi2-tiny"], "sizes": [10], "everything": False}
+    study = call("POST", f"{v1}/studies", body | {"seeds": [0, 1], "pretrain": {"budget": 8, "batch": 4}}, 202).json()
+    of_study = f"{v1}/studies/{study['id']}"
+    house.finish(study["runs"][0]["job"], {"steps": 2})
+    for word, body, status in (
+        ("judge", None, 202), ("extend", {"sizes": [20]}, 202), ("cancel", None, 200), ("resume", None, 202),
+    ):  # fmt: skip
+        call("POST", f"{of_study}/{word}", body, status, f"{v1}/studies/{{study_id}}/{word}")
     (house.folder / "weights" / "rd").mkdir()
     call("POST", f"{v1}/models", {"name": "m", "source": str(house.folder / "weights/rd"), "family": "rad-dino"}, 202)
     call("POST", f"{one}/send-back", {"comment": "why"}, 201, f"{any_}/send-back")
