@@ -25,12 +25,13 @@ const draw = async (figure) => {
       plot.setData(columns);
       return data;
     }
+    const short = (v) => (v == null ? "–" : String(Number(v.toPrecision(4)))); // a learning rate is no 0
     const axis = { stroke: token("--soft"), grid: { stroke: token("--line"), width: 1 }, ticks: { show: false }, font: "12px Inter" };
     plot = new uPlot({
       width: box.clientWidth, height: 260, cursor: { y: false }, legend: { live: true },
       scales: { x: { time: false } },
-      axes: [{ ...axis, label: data.axis || "step" }, { ...axis, size: 56 }],
-      series: [{ label: data.axis || "step" }, { label: data.label, stroke: token(figure.dataset.colour || "--light"), width: 2, points: { show: false } }],
+      axes: [{ ...axis, label: data.axis || "step" }, { ...axis, size: 56, values: (_, ticks) => ticks.map(short) }],
+      series: [{ label: data.axis || "step" }, { label: data.label, value: (_, v) => short(v), stroke: token(figure.dataset.colour || "--light"), width: 2, points: { show: false } }],
     }, columns, box);
     new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 260 })).observe(box);
     return data;
