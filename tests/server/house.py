@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -16,7 +17,7 @@ from pipelines.keys import load_vault_key
 from pipelines.release import folder_digest
 from server.access import COMMAND_LINE, Role
 from server.app import create_app
-from server.client import Client
+from server.client import ApiError, Client
 from server.jobs import finish
 from server.services import people
 from server.settings import Settings
@@ -131,6 +132,14 @@ class House:
             (folder / "card.json").write_text(json.dumps({"weights_sha256": "d" * 64}))
         self.finish(run.job or "", {"steps": 2})
         return run.id
+
+
+def refused(status: int, call: Any, *args: Any, **kwargs: Any) -> str:
+    """The problem that a call of the client is refused with."""
+    with pytest.raises(ApiError) as caught:
+        call(*args, **kwargs)
+    assert caught.value.status == status, caught.value.problem
+    return json.dumps(caught.value.problem)
 
 
 def write_deidentified(folder: Path, policy: str = "p" * 64) -> None:

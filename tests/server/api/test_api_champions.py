@@ -1,21 +1,11 @@
 """Champions through the API: by evaluation against the one before, refused with the reason, history kept."""
 
-import json
-
 import pytest
 from sqlalchemy import select
 
 from server.access import Role
-from server.client import ApiError
 from server.store.models import Audit, Cohort, Evaluation, Export, Model
-from tests.server.house import House
-
-
-def refused(status: int, call, *args, **kwargs) -> str:
-    with pytest.raises(ApiError) as caught:
-        call(*args, **kwargs)
-    assert caught.value.status == status, caught.value.problem
-    return json.dumps(caught.value.problem)
+from tests.server.house import House, refused
 
 
 class World:

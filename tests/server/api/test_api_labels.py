@@ -7,15 +7,8 @@ import pytest
 from pipelines.build.spec import Spec as BuildSpec
 from pipelines.label.spec import Spec as LabelSpec
 from server.access import Role
-from server.client import ApiError, Client
-from tests.server.house import House
-
-
-def refused(status: int, call, *args, **kwargs) -> str:
-    with pytest.raises(ApiError) as caught:
-        call(*args, **kwargs)
-    assert caught.value.status == status, caught.value.problem
-    return json.dumps(caught.value.problem)
+from server.client import Client
+from tests.server.house import House, refused
 
 
 @pytest.fixture

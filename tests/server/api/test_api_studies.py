@@ -7,21 +7,14 @@ import pytest
 
 from pipelines.scale.spec import Spec
 from server.access import Role
-from server.client import ApiError, Client
+from server.client import Client
 from server.jobs import claim, finish, lease
 from server.jobs.states import State
 from server.store.models import Cohort, Job, Study
-from tests.server.house import House
+from tests.server.house import House, refused
 from tests.server.jobs.jobs import HERE
 
 PRETRAIN = {"budget": 8, "batch": 4}
-
-
-def refused(status: int, call, *args, **kwargs) -> str:
-    with pytest.raises(ApiError) as caught:
-        call(*args, **kwargs)
-    assert caught.value.status == status, caught.value.problem
-    return json.dumps(caught.value.problem)
 
 
 @pytest.fixture
