@@ -95,9 +95,9 @@ def test_compose_runs_commands_that_exist():
     import yaml
     from typer.main import get_command
 
-    from server.cli import app
+    from server.cli import command_line
 
-    commands = set(get_command(app).commands)
+    commands = set(get_command(command_line()).commands)
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     own = {name: s["command"][0] for name, s in compose["services"].items() if s["image"].startswith("intramural")}
     assert set(own.values()) <= commands

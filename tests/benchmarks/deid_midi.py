@@ -65,11 +65,13 @@ def judge(export: Path, home: Path, tallies: dict[str, Counter[tuple[str, bool]]
     key = json.loads(export.with_name(export.name + ".key.json").read_text())["instances"]
     keys, out = make_keys(home / "keys"), home / f"{export.name}-ours"
     deidentify(export, out, keys)
-    written = {pair.source: pair.output for pair in pairs(export, out, keys)}
+    found = pairs(export, out, keys)
+    written = {pair.source: pair.output for pair in found}
     merged = crosswalk(out, load_vault_key(keys / "vault.key"))
     known = Mapping({old: new for new, old in merged.uids.items()}, {}, whole_weeks=True)
     entries = expected(key, export, out, keys)
-    print(f"{export.name}: {len(entries)} instances")
+    kept = Counter(pair.row["reason"] for pair in found if pair.row["state"] == "quarantined")
+    print(f"{export.name}: {len(entries)} instances; quarantined: {dict(kept)}", flush=True)
     for path, entry in entries.items():
         tally(tallies, "ours", failures(checks(entry, path, written.get(path), known), export.name))
     for peer in peers.HEADER_PEERS:

@@ -20,7 +20,7 @@ from pipelines.pretrain.estimate import KEPT, estimate
 from pipelines.pretrain.ranks import Ranks
 from pipelines.pretrain.sampler import Sampler
 from pipelines.pretrain.start import build_task, prepare_start
-from server.cli import app
+from server.cli import command_line
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -91,7 +91,7 @@ def test_a_dry_run_refuses_what_a_run_would(cohort: Path, tmp_path: Path) -> Non
 def test_the_command_prints_it_and_begins_no_run(cohort: Path, tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
     path.write_text(f'cohort = "{cohort}"\nencoder = "rad-dino-tiny"\nbudget = 4000\nbatch = 8\n')
-    done = CliRunner().invoke(app, ["pretrain", str(path), str(tmp_path / "run"), "--dry-run", "--json"])
+    done = CliRunner().invoke(command_line(), ["pretrain", str(path), str(tmp_path / "run"), "--dry-run", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["steps"] == 500
     assert not (tmp_path / "run").exists()

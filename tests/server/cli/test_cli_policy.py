@@ -8,13 +8,13 @@ from typer.testing import CliRunner
 
 from pipelines.contract import BadInput
 from pipelines.deidentify.policy import FOLDER
-from server.cli import app
+from server.cli import command_line
 
 TEXT = (FOLDER / "policies" / "longitudinal-research.toml").read_text()
 
 
 def say(*arguments: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, ["policy", *map(str, arguments)])
+    done = CliRunner().invoke(command_line(), ["policy", *map(str, arguments)])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.stdout, done.stderr

@@ -12,7 +12,7 @@ from pipelines.deidentify.vault import CROSSWALK, SOURCES, seal, unseal
 from pipelines.keys import DerivationSecret, create_vault_key, load_vault_key
 from pipelines.release import require_release
 from server.access import Role
-from server.cli import app
+from server.cli import command_line
 from server.store.models import Job
 from tests.server.house import BEFORE, House, write_pack
 
@@ -51,7 +51,7 @@ def fill(folder: Path, key: bytes) -> None:
 
 def intramural(*arguments: object):
     """(standard output, the sentence of a refusal or None)"""
-    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    done = CliRunner().invoke(command_line(), [str(a) for a in arguments])
     if done.exception and not isinstance(done.exception, BadInput | SystemExit):
         raise done.exception
     refusal = done.exception if isinstance(done.exception, BadInput) else None
