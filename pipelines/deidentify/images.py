@@ -180,10 +180,8 @@ def _shape(ds: Dataset) -> dict[str, Any]:
 @contextlib.contextmanager
 def _opened(path: Path, entry: dict[str, Any], secret: DerivationSecret) -> Iterator[BinaryIO]:
     """The source, open and checked to be what was scanned; raises Quarantine."""
-    try:
+    with per_file():
         file = path.open("rb")
-    except OSError as error:
-        raise Quarantine("unreadable", type(error).__name__) from None
     with file:
         same = stamp(file, secret) == entry["stamp"]
         if not same and hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import re
@@ -260,6 +261,10 @@ def _require_whole(ds: Dataset, raw: bytes) -> None:
         raise Quarantine("unreadable", "cut off or followed by foreign bytes")
 
 
+# No file is to blame when the machine has no descriptors, memory or space left, or a share was mounted anew.
+LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.ESTALE})
+
+
 @contextlib.contextmanager
 def per_file() -> Iterator[None]:
     """Everything that one file may raise becomes a verdict on that file; what the program itself lacks passes."""
@@ -267,5 +272,7 @@ def per_file() -> Iterator[None]:
         yield
     except (Quarantine, MemoryError, ImportError):
         raise
-    except Exception as error:  # noqa: BLE001 - one hostile file must never end the batch
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in LACKS:
+            raise
         raise Quarantine("unreadable", type(error).__name__) from None

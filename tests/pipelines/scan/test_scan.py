@@ -1,5 +1,6 @@
 """The inventory: what each file is, whatever its place, name or form; duplicates and conflicts whatever the order."""
 
+import errno
 import io
 import json
 import random
@@ -13,7 +14,7 @@ from pipelines.deidentify.identities import Quarantine
 from pipelines.deidentify.vault import resolve_sources
 from pipelines.keys import DerivationSecret, create_vault_key, load_vault_key
 from pipelines.scan import inventory, listing
-from pipelines.scan.dicom import read_object, require_supported
+from pipelines.scan.dicom import per_file, read_object, require_supported
 from pipelines.scan.files import table_kind
 from pipelines.scan.inventory import INVENTORY, decide
 from tests.dicoms import as_bytes, canary, instance, without_preamble, write_export
@@ -235,3 +236,15 @@ def test_a_run_killed_before_its_chunks_were_dropped_ends_as_any_other(tmp_path:
 )
 def test_reports_are_known_by_their_place(path, kind):
     assert table_kind(path) == kind
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC, errno.ESTALE])
+def test_no_file_is_blamed_for_what_the_machine_lacks(code: int) -> None:
+    with pytest.raises(OSError, match="nobody's"), per_file():
+        raise OSError(code, "nobody's")
+
+
+def test_a_file_that_may_not_be_read_is_unreadable() -> None:
+    with pytest.raises(Quarantine) as verdict, per_file():
+        raise PermissionError(errno.EACCES, "/export/JANE_DOE")
+    assert (verdict.value.reason, verdict.value.detail) == ("unreadable", "PermissionError")
