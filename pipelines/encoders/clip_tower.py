@@ -31,6 +31,10 @@ class ClipTower(Tower):
         out = self.model.visual.forward_intermediates(x_BCHW, indices=1, normalize_intermediates=True)
         return out["image_features"], out["image_intermediates"][-1].permute(0, 2, 3, 1)
 
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        found = self.model.visual.forward_intermediates(x_BCHW, normalize_intermediates=True, intermediates_only=True)
+        return [map_BDHW.permute(0, 2, 3, 1) for map_BDHW in found["image_intermediates"]]
+
     def embed_images(self, x_BCHW: Tensor) -> Tensor:
         return self.model.encode_image(x_BCHW)
 

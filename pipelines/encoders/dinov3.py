@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.contract import BadInput
+from pipelines.encoders.depths import watch
 
 EPS = 1e-5
 
@@ -58,8 +59,17 @@ class Dinov3(nn.Module):
         turn = angles_NE.cos(), angles_NE.sin()
         for block in self.blocks:
             x_BND = block(x_BND, turn)
-        x_BND = self.norm(x_BND)
-        return x_BND[:, 0], x_BND[:, 1 + self.dims.registers :].reshape(B, H, W, D)
+        return self._split(self.norm(x_BND), H, W)
+
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Patch tokens [B, H, W, D] after each block, through the final norm."""
+        with watch(self.blocks) as seen:
+            self(x_BCHW)
+        height, width = (side // self.dims.patch for side in x_BCHW.shape[2:])
+        return [self._split(self.norm(x_BND), height, width)[1] for x_BND in seen]
+
+    def _split(self, x_BND: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        return x_BND[:, 0], x_BND[:, 1 + self.dims.registers :].unflatten(1, (height, width))
 
 
 class Dinov3Block(nn.Module):

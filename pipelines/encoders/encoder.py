@@ -45,6 +45,11 @@ class Encoder(nn.Module):
         """pooled_BD and patches_BHWD, float32, without gradients."""
         raise NotImplementedError
 
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Patch features [B, h, w, D] after each block, or stage of a network in stages, first to last, without
+        gradients. The last is that of `features`; h, w and D may change from stage to stage."""
+        raise NotImplementedError
+
     def embed_images(self, x_BCHW: Tensor) -> Tensor:
         """Unit vectors [B, P] comparable with `embed_text`; BadInput for an encoder without text."""
         raise BadInput(f"{self.name} has no text tower; zero-shot needs a model with one.")
@@ -76,6 +81,10 @@ class VitEncoder(Encoder):
     def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         return self.tower(x_BCHW)
 
+    @torch.no_grad()
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        return self.tower.maps(x_BCHW)
+
 
 class Mi2Encoder(Encoder):
     """MedImageInsight: pooled and normed vector before the projection, and the map of the last DaViT stage."""
@@ -92,6 +101,10 @@ class Mi2Encoder(Encoder):
     @torch.no_grad()
     def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         return self.towers.image_features(x_BCHW)
+
+    @torch.no_grad()
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        return self.towers.image_maps(x_BCHW)
 
     @torch.no_grad()
     def embed_images(self, x_BCHW: Tensor) -> Tensor:

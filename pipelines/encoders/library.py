@@ -69,6 +69,10 @@ class Tower(nn.Module):
         """pooled_BD and patches_BHWD."""
         raise NotImplementedError
 
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        """patches_BHWD after each block or stage; the last is that of `forward`."""
+        raise NotImplementedError
+
     def embed_images(self, x_BCHW: Tensor) -> Tensor:
         """[B, P], of any length."""
         raise NotImplementedError
@@ -92,6 +96,10 @@ class LibraryEncoder(Encoder):
     @torch.no_grad()
     def features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         return self.tower(x_BCHW)
+
+    @torch.no_grad()
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        return self.tower.maps(x_BCHW)
 
     @torch.no_grad()
     def embed_images(self, x_BCHW: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.contract import BadInput
+from pipelines.encoders.depths import watch
 from pipelines.encoders.stream import norms_keep_type, to_stream
 
 
@@ -105,6 +106,12 @@ class Mi2(nn.Module):
         """Pooled and normed vector [B, D] and the map of the last stage [B, H, W, D]."""
         map_BDHW = self.image_encoder.forward_features(x_BCHW)
         return self.image_encoder.forward_head(map_BDHW), map_BDHW.permute(0, 2, 3, 1)
+
+    def image_maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Map [B, H, W, D] of each stage: H and W halve and D grows from one to the next."""
+        with watch(self.image_encoder.stages) as seen:
+            self.image_encoder.forward_features(x_BCHW)
+        return [map_BDHW.permute(0, 2, 3, 1) for map_BDHW in seen]
 
     def project_image(self, pooled_BD: Tensor) -> Tensor:
         """Unit vectors [B, P] in the shared space."""

@@ -25,6 +25,10 @@ class TimmTower(Tower):
         last, maps = self.model.forward_intermediates(x_BCHW, indices=1, norm=True, output_fmt="NCHW")
         return self.model.forward_head(last, pre_logits=True), maps[-1].permute(0, 2, 3, 1)
 
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        found = self.model.forward_intermediates(x_BCHW, norm=True, output_fmt="NCHW", intermediates_only=True)
+        return [map_BDHW.permute(0, 2, 3, 1) for map_BDHW in found]
+
 
 def open_tower(folder: Path, architecture: dict[str, Any]) -> TimmTower:
     """`architecture` is timm's `config.json`."""

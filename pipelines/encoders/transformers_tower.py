@@ -22,6 +22,8 @@ CLS = {
     "clip_vision_model": True,
     "vit": True,
 }
+# model_type -> the norm between the last block and the patch tokens; CLIP has none there.
+NORM = {"siglip": "post_layernorm", "siglip_vision_model": "post_layernorm", "vit": "layernorm"}
 
 
 class TransformersTower(Tower):
@@ -38,6 +40,12 @@ class TransformersTower(Tower):
         tokens_BND = out.last_hidden_state
         pooled_BD = getattr(out, "pooler_output", None)
         return tokens_BND[:, 0] if pooled_BD is None else pooled_BD, to_grid(tokens_BND[:, int(self.cls) :])
+
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        tower = self.image_tower[0]
+        norm = getattr(tower, NORM.get(self.model.config.model_type, ""), nn.Identity())
+        _, *blocks = tower(pixel_values=x_BCHW, output_hidden_states=True).hidden_states
+        return [to_grid(norm(tokens_BND)[:, int(self.cls) :]) for tokens_BND in blocks]
 
     def embed_images(self, x_BCHW: Tensor) -> Tensor:
         return _embedding(self.model.get_image_features(pixel_values=x_BCHW))

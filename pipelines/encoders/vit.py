@@ -16,6 +16,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pipelines.encoders.depths import watch
 from pipelines.encoders.stream import norms_keep_type, to_stream
 
 
@@ -109,6 +110,12 @@ class Vit(VisionTransformer):
         `masks_BN` (bool, row-major patches) puts the mask token in place of patches, before positions are added.
         """
         return self._split(self.norm(self._through_blocks(self._embed(x_BCHW, masks_BN))), x_BCHW)
+
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Patch tokens [B, H, W, D] after each block, through the final norm, as DINOv2 gives intermediate layers."""
+        with watch(self.blocks) as seen:
+            self(x_BCHW)
+        return [self._split(self.norm(x_BND), x_BCHW)[1] for x_BND in seen]
 
     def forward_packed(self, views: Sequence[Tensor], masks: Sequence[Tensor | None]) -> list[tuple[Tensor, Tensor]]:
         """What `forward` gives for each of several batches of images of different sizes, in one pass."""

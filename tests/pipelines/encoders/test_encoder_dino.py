@@ -63,6 +63,11 @@ def test_a_download_comes_in_and_computes_the_same(tmp_path: Path, transformers,
                 expected = model(x).last_hidden_state
             torch.testing.assert_close(pooled, expected[:, 0], atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(patches.flatten(1, 2), expected[:, front:], atol=1e-5, rtol=1e-5)
+        with torch.no_grad():  # transformers' hidden states come before the norm
+            _, *blocks = again(x, output_hidden_states=True).hidden_states
+            norm = again.norm if kind == "dinov3" else again.layernorm
+            for found, tokens in zip(encoder.maps(x), blocks, strict=True):
+                torch.testing.assert_close(found.flatten(1, 2), norm(tokens)[:, front:], atol=1e-5, rtol=1e-5)
     assert read_card(tmp_path / "model").encoder == kind[:6]
 
 

@@ -44,6 +44,17 @@ CASES = {
     "xrv-densenet121-all": xrv_file,
 }
 
+# Where the blocks of an image tower are; a tower cut behind its first ends with the first map.
+BLOCKS = {
+    "timm": "model.blocks",
+    "siglip2": "model.vision_model.encoder.layers",
+    "clip": "model.vision_model.encoder.layers",
+    "vit": "model.vit.layers",
+    "open-clip": "model.visual.transformer.resblocks",
+    "biomedclip": "model.visual.trunk.blocks",
+    "chexzero": "model.visual.transformer.resblocks",
+}
+
 
 def bring_in(source: Path, name: str, out: Path) -> tuple[Outcome, str]:
     """The stage's outcome and, when it failed, its sentence."""
@@ -54,6 +65,18 @@ def bring_in(source: Path, name: str, out: Path) -> tuple[Outcome, str]:
 def images() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 255, shape, dtype=np.uint8) for shape in ((300, 260), (240, 280))]
+
+
+def check_dense_blocks(encoder: Encoder, x_BCHW: torch.Tensor, maps: list[torch.Tensor]) -> None:
+    """The maps after each dense block, norm and ReLU, as torchvision's own feature extractor gives them."""
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    nodes = [*(f"features.transition{n}.relu" for n in (1, 2, 3)), "relu"]
+    with torch.no_grad():
+        expected = create_feature_extractor(encoder.tower.model, nodes)(x_BCHW).values()
+    assert [m.shape[1] for m in maps] == [56, 28, 14, 7]
+    for found, wanted in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found, wanted.permute(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -69,6 +92,13 @@ def test_features_are_those_of_the_library(tmp_path: Path, case: str) -> None:
     torch.testing.assert_close(pooled_BD, expected[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(patches_BHWD, expected[1], atol=1e-5, rtol=1e-5)
     assert (encoder.pooled_dim, encoder.patch_dim) == (pooled_BD.shape[1], patches_BHWD.shape[3])
+    maps = encoder.maps(x_BCHW)
+    torch.testing.assert_close(maps[-1], patches_BHWD)
+    if case in BLOCKS:
+        del encoder.tower.get_submodule(BLOCKS[case])[1:]
+        torch.testing.assert_close(maps[0], encoder.features(x_BCHW)[1])
+    elif name.startswith("xrv"):
+        check_dense_blocks(encoder, x_BCHW, maps)
     card = read_card(tmp_path / "run" / "model")
     row = BASELINES[name]
     assert (card.baseline, card.seen, card.licence, card.kind) == (name, row.seen, row.licence, "open-weight")
