@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
 from pipelines import tables
-from pipelines.cohort import writer
+from pipelines.cohort import Cohort, writer
 from pipelines.contract import write_atomic
 from pipelines.keys import DerivationSecret
 
@@ -57,6 +58,30 @@ def make_cohort(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(cv2.imencode(".png", image["lung"])[1].tobytes())
     _write(folder, rows, pixels, {"texts": texts, "labels": labels, "masks": masks}, secret, side, practice)
+    return folder
+
+
+def tubes(cohort: Cohort) -> list[dict[str, Any]]:
+    """Rows of tables.COHORT_MASKS: the line that `draw` draws for ETT, as a polyline that ends at its tip."""
+    rows, labels = [], cohort.label_matrix(["ETT"])[:, 0]
+    for row in cohort.index.to_pylist():
+        if labels[row["image"]] == 1:
+            middle, keys = 0.5 * row["columns"] - 0.5, {k: row[k] for k in ("image", "accession", "patient")}
+            points = [middle, 0.0, middle, 0.45 * row["rows"] - 0.5]
+            rows.append(keys | {"structure": "ett", "path": None, "points": points, "position": None})
+    return rows
+
+
+def add_masks(folder: Path, more: list[dict[str, Any]]) -> Path:
+    """Give a finished cohort further rows of tables.COHORT_MASKS and seal it again."""
+    cohort, result = Cohort.open(folder), json.loads((folder / "result.json").read_text())
+    rows = sorted([*cohort.masks.to_pylist(), *more], key=lambda r: (r["image"], r["structure"]))
+    content = {name: getattr(cohort, name) for name in ("index", "texts", "labels")}
+    tables.write_table(folder / "masks.parquet", rows, tables.COHORT_MASKS)
+    content["masks"] = tables.read_table(folder / "masks.parquet", tables.COHORT_MASKS)
+    facts = {k: v for k, v in result.items() if k not in ("digest", "shards")}
+    sealed = writer.seal_cohort(folder, content, [s["sha256"] for s in result["shards"]], facts)
+    write_atomic(folder / "result.json", json.dumps(sealed))
     return folder
 
 

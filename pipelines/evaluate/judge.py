@@ -15,6 +15,7 @@ from pipelines import tables
 from pipelines.contract import read_json
 from pipelines.evaluate import answer, calibration, measured, measures, report, results, subgroups
 from pipelines.evaluate.measured import Section
+from pipelines.similarity import report as similarity
 
 FACTS = "facts.json"
 MADE = ("results", "subgroups")
@@ -39,13 +40,14 @@ def judge(root: Path, tick: Callable[[int, int], None] = lambda *_: None) -> dic
 
 
 def _sections(rows: list[dict[str, Any]], result: dict[str, Any], root: Path) -> list[Section]:
-    """The parts of the report that measured tasks tell."""
+    """The parts of the report that measured tasks tell, and what tips of tubes look alike to."""
     names = [task for task in result["settings"]["tasks"] if task in measured.MODULES and task in result["tasks"]]
-    return [
+    told = [
         section
         for name in names
         for section in measured.open_task(name).sections([r for r in rows if r["task"] == name], result, root)
     ]
+    return told + similarity.sections(result.get("similarity", []), root)
 
 
 def _result(facts: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:

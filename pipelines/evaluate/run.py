@@ -21,6 +21,7 @@ from pipelines.evaluate.scoring import score_all
 from pipelines.evaluate.spec import Spec
 from pipelines.evaluate.tasks import Images, Question, frontal_images, questions, why_not
 from pipelines.keys import SPLITS
+from pipelines.similarity.report import write_panels
 
 FULL_PROTOCOL_SEEDS = 3
 
@@ -76,6 +77,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
         run.artifact(name, run.root / f"{name}.parquet")
     facts = _facts(spec, bench, bench.not_scored + not_scored)
     facts["deviations"] = measure_deviations(models, bench.cohort, spec.device, run, store)
+    facts["similarity"] = write_panels(bench.cohort, bench.images, models, spec.similarity, spec.device, run, store)
     write_atomic(run.root / FACTS, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
 
     def tick(done: int, total: int) -> None:

@@ -46,6 +46,8 @@ class Spec(Base):
     """How heads of the task `segmentation` are trained and judged."""
     reports: Reporting = Reporting()
     """How the writers of the task `reports` are trained."""
+    similarity: int = Field(1, ge=0, le=20)
+    """Test images of each kind of line or tube whose tip the report shows similarity maps of; 0 leaves them out."""
     language_model: Annotated[Path | None, Ref("weights")] = None
     """Folder of a causal language model as transformers saves it; None trains a small one from nothing."""
     chexbert: Annotated[Path | None, Ref("weights")] = None

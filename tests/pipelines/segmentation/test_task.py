@@ -1,6 +1,5 @@
 """Segmentation in an evaluation: heads learn, predictions are measured, written, shown, and nothing is done twice."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 
 import pipelines.encoders
 from pipelines import tables
-from pipelines.cohort import Cohort, writer
+from pipelines.cohort import Cohort
 from pipelines.contract import RunFolder, Stopped
 from pipelines.evaluate import features
 from pipelines.evaluate.measured import ALL
@@ -24,7 +23,7 @@ from pipelines.preprocessing import Preprocessing
 from pipelines.segmentation import task
 from pipelines.segmentation.exam import make_exam
 from pipelines.segmentation.spec import Segmentation
-from tests.cohorts import make_cohort
+from tests.cohorts import add_masks, make_cohort, tubes
 from tests.pipelines.evaluate.folders import bare_model
 
 SIDE = 64
@@ -53,29 +52,16 @@ class Grid:
             patches = torch.rand(patches.shape, generator=torch.Generator().manual_seed(0))
         return patches.mean((1, 2)), patches
 
+    def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [self.features(x)[1]]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort with lungs, and tubes as polylines where the label says that there is one."""
     folder = make_cohort(tmp_path_factory.mktemp("cohort") / "c", patients=60, side=SIDE)
-    result = json.loads((folder / "result.json").read_text())
     cohort = Cohort.open(folder)
-    index, labels = cohort.index.to_pylist(), cohort.label_matrix(["ETT"])[:, 0]
-    rows = cohort.masks.to_pylist()
-    for row in index:
-        if labels[row["image"]] == 1:
-            middle, keys = 0.5 * row["columns"] - 0.5, {k: row[k] for k in ("image", "accession", "patient")}
-            points = [middle, 0.0, middle, 0.45 * row["rows"] - 0.5]
-            rows.append(keys | {"structure": "ett", "path": None, "points": points, "position": None})
-    rows.append(rows[0] | {"structure": "heart"})
-    rows.sort(key=lambda r: (r["image"], r["structure"]))
-    tables.write_table(folder / "masks.parquet", rows, tables.COHORT_MASKS)
-    content = {name: getattr(cohort, name) for name in ("index", "texts", "labels")}
-    content["masks"] = tables.read_table(folder / "masks.parquet", tables.COHORT_MASKS)
-    facts = {k: v for k, v in result.items() if k not in ("digest", "shards")}
-    sealed = writer.seal_cohort(folder, content, [s["sha256"] for s in result["shards"]], facts)
-    (folder / "result.json").write_text(json.dumps(sealed))
-    return folder
+    return add_masks(folder, [*tubes(cohort), cohort.masks.to_pylist()[0] | {"structure": "heart"}])
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +170,7 @@ def test_predicted_masks_are_written_where_they_belong(done, folder: Path) -> No
 def test_the_report_shows_it_with_pseudonyms_at_most(done, folder: Path) -> None:
     root, result = done
     html = (root / "report.html").read_text(encoding="utf-8")
-    assert html.count("data:image/png") == 2 * 2 * 3 and "<h2>Segmentation</h2>" in html
+    assert html.count("data:image/png") == 2 * 2 * 3 + 1 and "<h2>Segmentation</h2>" in html
     assert "clDice" in html and "Tip off by" in html and "segmentation" in result["answer"]
     assert not any(instance in html for instance in Cohort.open(folder).index["instance"].to_pylist())
 
