@@ -170,7 +170,7 @@ SCORES = pa.schema(
     [
         ("model", pa.string()),
         ("task", pa.string()),  # findings | lines | view
-        ("method", pa.string()),  # linear | knn | few-shot-N (per cent of the train patients) | zero-shot
+        ("method", pa.string()),  # linear | knn | few-shot-N (% of the train patients) | attentive | zero-shot
         ("label", pa.string()),
         ("seed", pa.int32()),
         ("image", pa.int64()),

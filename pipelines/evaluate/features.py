@@ -46,13 +46,16 @@ class FrozenEncoder(Protocol):
 
 def load(model: Model, device: str) -> FrozenEncoder:
     """The model's encoder; torch comes in here."""
-    import torch
-
     from pipelines.encoders import load_encoder
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_encoder(model.folder, device)
+    return load_encoder(model.folder, choose_device(device))
+
+
+def choose_device(asked: str) -> str:
+    """`cpu` or `cuda`; `auto` takes a GPU where there is one."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 def extract(

@@ -59,6 +59,7 @@ def _result(facts: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]
         **facts,
         "comparisons": [c | {"sentence": said[(c["model"], c["baseline"])]} for c in facts["comparisons"]],
         "tasks": answer.nested(rows),
+        "answered_by": {row["task"]: row["method"] for row in rows},
         "differences": [row for row in rows if row["baseline"]],
         "verdicts": answer.verdicts(rows),
     }

@@ -1,4 +1,4 @@
-"""How a label is read from frozen features: linear probe, k nearest neighbours, few-shot probes, zero-shot.
+"""How a label is read from frozen features: linear probe, k nearest neighbours, few-shot probes; attentive, zero-shot.
 
 The linear probe answers; the others say what an encoder is worth with less teaching. Each gives log-odds of every image
 of a split whose label is known.
@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.evaluate import probe
 from pipelines.evaluate.tasks import LINEAR, Images, Question
 
-NEIGHBOURS, ZERO_SHOT = "knn", "zero-shot"
+NEIGHBOURS, ATTENTIVE = "knn", "attentive"
 SHARES = (1, 5, 10, 50)
 """Per cent of the train patients of the few-shot probes; the linear probe is the end of the curve."""
 FEW_SHOT = {f"few-shot-{share}": share for share in SHARES}
@@ -122,7 +122,8 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 def of(name: str) -> Method:
-    """The method of a name in tables.SCORES; zero-shot needs the model itself and stands in `zeroshot`."""
+    """The method of a name in tables.SCORES, of those that read pooled features: `attentive` and `zeroshot` stand in
+    modules of their own."""
     if name in FEW_SHOT:
         return lambda lesson: probes(lesson, FEW_SHOT[name])
     return {LINEAR: probes, NEIGHBOURS: neighbours}[name]

@@ -28,6 +28,10 @@ def rule(result: dict[str, Any], task: str, model: str, champion: str | None, ma
         return Ruling(False, "The evaluation is of other models; choose one that it compares.")
     if names[model] not in result["tasks"].get(task, {}):
         return Ruling(False, "The evaluation could not score this task; it says why under 'Not scored'.")
+    if result.get("answered_by", {}).get(task) == "zero-shot":
+        return Ruling(
+            False, "Zero-shot alone answered this task; evaluate on a cohort whose train split teaches its labels."
+        )
     if result["protocol"] != "full":
         return Ruling(False, "The evaluation is below protocol; evaluate with at least 3 seeds.")
     if champion is None:

@@ -54,6 +54,7 @@ def render(rows: Rows, groups: Rows, result: dict[str, Any], sections: Sequence[
         "calibration": report_parts.calibration(result["calibration"], models),
         "subgroups": report_parts.subgroups(groups, models),
         "not_split": report_parts.not_split(groups),
+        "attentive": "attentive" in result["settings"]["methods"],
         "css": stylesheet(),
         "sections": sections,
     }
@@ -82,13 +83,14 @@ def context(rows: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, Any
         "small": report_words.small(len(few), len({r["label"] for r in _labels(probed)}), FEW_POSITIVES),
         "differences": [_comparison(pair, phrase, rows, result["verdicts"]) for pair, phrase in words.items()],
         "overview": _overview(rows, tasks, models) if tasks else None,
-        "tasks": [_task(task, rows, models, words) for task in tasks],
+        "tasks": [_task(task, rows, result, models, words) for task in tasks],
         "not_scored": [n | {"task": TITLES[n["task"]]} for n in result["not_scored"]],
         "models": [report_words.lineage(m, models) | {"colour": figures.by_colour(m)} for m in models.values()],
         "lineage_notes": report_words.lineage_notes(list(models.values())),
         "method": report_words.method(result),
+        "grouped": report_words.subgroups(result),
         "limits": report_words.limits(result),
-        "cohort": report_words.cohort(result["cohort"]),
+        "cohort": report_words.cohort(result),
     }
 
 
@@ -162,16 +164,21 @@ def _point(row: dict[str, Any], name: str, model: dict[str, Any], strong: bool =
 
 
 def _task(
-    task: str, rows: list[dict[str, Any]], models: dict[str, Any], words: dict[tuple[str, str], str]
+    task: str,
+    rows: list[dict[str, Any]],
+    result: dict[str, Any],
+    models: dict[str, Any],
+    words: dict[tuple[str, str], str],
 ) -> dict[str, Any]:
     of_task = list(_pick(rows, task=task))
-    plots = [_forest(task, of_task, pair, words[pair], models[pair[0]]) for pair in words]
+    compared = [pair for pair in words if any(_pick(of_task, model=pair[0], baseline=pair[1]))]
+    plots = [_forest(task, of_task, pair, words[pair], models[pair[0]]) for pair in compared]
     tables = [_table(of_task, metric, models) for metric in METRIC_TITLES]
     few = any(r["positives"] < FEW_POSITIVES for r in _labels(of_task))
     footnote = f"† fewer than {FEW_POSITIVES} positive test patients." if few else ""
     return {
         "title": TITLES[task],
-        "about": report_words.ABOUT[task],
+        "about": report_words.about(task, result),
         "plots": plots,
         "tables": tables,
         "footnote": footnote,

@@ -7,15 +7,16 @@ from typing import Any
 from pipelines.evaluate import figures
 from pipelines.evaluate.answer import with_interval
 from pipelines.evaluate.line_plot import Axes, Series, line_plot
-from pipelines.evaluate.methods import FEW_SHOT, NEAREST, NEIGHBOURS, ZERO_SHOT
+from pipelines.evaluate.methods import ATTENTIVE, FEW_SHOT, NEAREST, NEIGHBOURS
 from pipelines.evaluate.results import MACRO
 from pipelines.evaluate.subgroups import ATTRIBUTES, GAP
-from pipelines.evaluate.tasks import LINEAR, TITLES
+from pipelines.evaluate.tasks import LINEAR, TITLES, ZERO_SHOT
 
 METHOD_WORDS = {
     LINEAR: "Linear probe, all train patients of a seed",
     NEIGHBOURS: f"{NEAREST} nearest neighbours",
     **{name: f"Linear probe, {share} % of train patients" for name, share in FEW_SHOT.items()},
+    ATTENTIVE: "Attentive probe, on patch tokens",
     ZERO_SHOT: "Zero-shot, by text alone",
 }
 ATTRIBUTE_WORDS = {

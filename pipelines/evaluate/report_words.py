@@ -9,19 +9,20 @@ from pipelines.evaluate.deviation import in_words
 from pipelines.evaluate.methods import NEAREST, SHARES, TEMPERATURE
 from pipelines.evaluate.probe import DEFAULT_PENALTY, FOLDS, PENALTIES, SHARE
 from pipelines.evaluate.stats import SPECIFICITY
-from pipelines.evaluate.tasks import TITLES
+from pipelines.evaluate.tasks import LINEAR, TITLES, ZERO_SHOT
 
 ABOUT = {
-    "findings": "Findings named by the labels of the study, read from a frozen encoder by one linear probe a label.",
-    "lines": "Presence of lines and tubes, read the same way. Position is not asked here.",
+    "findings": "Findings named by the labels of the study.",
+    "lines": "Presence of lines and tubes. Position is not asked here.",
     "view": "A control, not a clinical task: AP or PA projection. A difference here shows what kind of thing the "
     "training changed; it also warns of a shortcut where findings go with the projection.",
 }
-USES = {
-    "train": "training the probes",
-    "validation": "choosing the penalty",
-    "test": "every score in this report",
+READ_BY = {
+    LINEAR: "Read from a frozen encoder by one linear probe a label.",
+    ZERO_SHOT: "Read by text alone (zero-shot): nothing was learnt from this cohort's labels. Models without a text "
+    "tower have no value.",
 }
+USES = {"train": "training the probes", "validation": "choosing the penalty", "test": "every score in this report"}
 
 
 def practice(result: dict[str, Any]) -> str:
@@ -42,13 +43,28 @@ def below(result: dict[str, Any]) -> str:
 def sure(result: dict[str, Any]) -> str:
     """How sure the answer is, in one line."""
     test = result["cohort"]["splits"]["test"]
+    seeds = "" if only_zero_shot(result) else f" and {len(result['settings']['seeds'])} seeds"
     return (
         f"From {test['images']:,} frontal images of {test['patients']:,} test patients; no model was pretrained on "
         "any of them. "
-        f"Square brackets hold 95 % intervals over {result['settings']['resamples']:,} draws of patients and "
-        f"{len(result['settings']['seeds'])} seeds. "
+        f"Square brackets hold 95 % intervals over {result['settings']['resamples']:,} draws of patients{seeds}. "
         f"Looks at this test split that were counted, this one among them: {result['looks']}."
     )
+
+
+def only_zero_shot(result: dict[str, Any]) -> bool:
+    """Whether nothing was learnt at all: every task was answered by text."""
+    return set(result["answered_by"].values()) == {ZERO_SHOT}
+
+
+def about(task: str, result: dict[str, Any]) -> str:
+    """What a task asks and how it was read."""
+    return f"{ABOUT[task]} {READ_BY[result['answered_by'][task]]}"
+
+
+def subgroups(result: dict[str, Any]) -> str:
+    """Whose scores subgroups are made of."""
+    return "zero-shot" if only_zero_shot(result) else "the linear probes (zero-shot where no label could be learnt)"
 
 
 def small(few: int, labels: int, limit: int) -> str:
@@ -122,16 +138,13 @@ def lineage_notes(models: list[dict[str, Any]]) -> list[str]:
 def method(result: dict[str, Any]) -> list[str]:
     """How it was measured, a sentence each."""
     settings = result["settings"]
+    learnt = not only_zero_shot(result)
     return [
         "Encoders are frozen. Each image is prepared by its encoder's own published scaling; its feature is the pooled "
         "output followed by the mean of the patch tokens, computed once.",
         "Images: all but lateral ones; images of unknown view are kept. Labels are those of the study; blank and "
         "uncertain ones are left out, label by label.",
-        f"Probe: L2-penalised logistic regression on standardised features, one a label, C from {PENALTIES[0]:.5f} to "
-        f"{PENALTIES[-1]:g} in tenfold steps, chosen by log loss on the validation split, or by {FOLDS} folds of train "
-        f"patients where validation has fewer than {settings['minimum_positives']} patients of either class.",
-        f"Seeds {', '.join(map(str, settings['seeds']))}: each takes {SHARE:.0%} of the train patients, the same for "
-        "every model. A value is the mean over seeds; every bootstrap draw takes one seed.",
+        *(_probes(settings) if learnt else ()),
         "Intervals: bootstrap over patients, since images of one patient are not independent. Every model and label is "
         "measured on the same draws, so a difference is paired. The macro is the mean over scored labels. A value has "
         "Student's interval on the log-odds scale, a difference the expanded percentile interval; both reach further "
@@ -143,10 +156,10 @@ def method(result: dict[str, Any]) -> list[str]:
         f"Sensitivity is the largest at a specificity of at least {SPECIFICITY:.0%} on the test images themselves. The "
         "Brier score is the mean squared error of the probability.",
         f"A label is scored when at least {settings['minimum_positives']} test patients are positive and both classes "
-        "occur in test and train.",
+        f"occur in test{' and train' if learnt else ''}.",
         "AUPRC is average precision. Its chance level is the prevalence of the label, so compare it between models, "
         "not between labels.",
-        *_methods(settings["methods"]),
+        *_methods(settings),
         f"Subgroups: a group has a value where at least {settings['minimum_positives']} patients of either class are "
         "in it; intervals and gaps come from the same draws of patients as everything else.",
         "Before anything was measured, the test patients were compared with the patients of every model and of its "
@@ -155,9 +168,24 @@ def method(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _methods(asked: list[str]) -> list[str]:
+def _probes(settings: dict[str, Any]) -> tuple[str, str]:
+    return (
+        f"Probe: L2-penalised logistic regression on standardised features, one a label, C from {PENALTIES[0]:.5f} to "
+        f"{PENALTIES[-1]:g} in tenfold steps, chosen by log loss on the validation split, or by {FOLDS} folds of train "
+        f"patients where validation has fewer than {settings['minimum_positives']} patients of either class.",
+        f"Seeds {', '.join(map(str, settings['seeds']))}: each takes {SHARE:.0%} of the train patients, the same for "
+        "every model. A value is the mean over seeds; every bootstrap draw takes one seed.",
+    )
+
+
+def _methods(settings: dict[str, Any]) -> list[str]:
     """How the ways beside the linear probe work, of those that were asked for."""
+    attentive = settings["attentive"]
     said = {
+        "attentive": "Attentive probe: for each label four learnt queries look at the encoder's patch tokens, and a "
+        f"linear layer reads what they see; {attentive['steps']:,} steps of {attentive['batch']} images, learning from "
+        f"{attentive['images']:,} train images at the most. Learning rate, weight decay and length are chosen for each "
+        "label by log loss on the validation split.",
         "knn": f"Nearest neighbours: the {NEAREST} train images of a known label whose standardised features have the "
         f"largest cosine vote, weighted by their similarity at temperature {TEMPERATURE:g}; nothing is tuned.",
         "few-shot": "Few-shot: the linear probe on "
@@ -166,7 +194,7 @@ def _methods(asked: list[str]) -> list[str]:
         "zero-shot": "Zero-shot: the image's vector is compared with those of texts that say the label is present and "
         "of texts that say it is not, for encoders with a text tower. The texts can be changed (prompts in the spec).",
     }
-    return [said[name] for name in asked if name in said]
+    return [said[name] for name in settings["methods"] if name in said]
 
 
 def limits(result: dict[str, Any]) -> list[str]:
@@ -182,14 +210,21 @@ def limits(result: dict[str, Any]) -> list[str]:
         "How another pretraining seed or another order of the data would have come out: each model is one run.",
         "Other hospitals: test patients come from the sites of this cohort.",
         "Errors of the labels themselves: they are taken as given.",
-        "Benefit to patients. A better score of a linear probe is no clinical claim.",
+        "Benefit to patients. A better score is no clinical claim.",
     ]
 
 
-def cohort(facts: dict[str, Any]) -> dict[str, Any]:
+def cohort(result: dict[str, Any]) -> dict[str, Any]:
     """The cohort's facts as text."""
+    facts = result["cohort"]
+    unused = {"train", "validation"} if only_zero_shot(result) else set()
     splits = [
-        {"name": name, "use": USES[name], "images": f"{n['images']:,}", "patients": f"{n['patients']:,}"}
+        {
+            "name": name,
+            "use": "nothing" if name in unused else USES[name],
+            "images": f"{n['images']:,}",
+            "patients": f"{n['patients']:,}",
+        }
         for name, n in facts["splits"].items()
     ]
     return {"digest": facts["digest"], "policies": facts["policies"], "splits": splits}

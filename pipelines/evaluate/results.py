@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.evaluate import delong, stats
-from pipelines.evaluate.tasks import LINEAR
+from pipelines.evaluate.tasks import LINEAR, answers
 
 MACRO = "macro"
 
@@ -55,8 +55,10 @@ def analyse(
 
 
 def answering(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that answers and verdicts are made from: linear probes, and tasks that are no probe."""
-    return [row for row in rows if row["method"] in (None, LINEAR)]
+    """The rows that answers and verdicts are made from: of each task those of the method that answers."""
+    tasks = {row["task"] for row in rows}
+    method = {task: answers(row["method"] for row in rows if row["task"] == task) for task in tasks}
+    return [row for row in rows if row["method"] == method[row["task"]]]
 
 
 def _of_method(

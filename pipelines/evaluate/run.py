@@ -19,7 +19,7 @@ from pipelines.evaluate.leakage import check_leakage, contaminated
 from pipelines.evaluate.models import Contest, Model, open_contest
 from pipelines.evaluate.scoring import score_all
 from pipelines.evaluate.spec import Spec
-from pipelines.evaluate.tasks import Images, Question, frontal_images, questions, why_not
+from pipelines.evaluate.tasks import UNTAUGHT, Images, Question, choose, frontal_images, questions, test_counts
 from pipelines.keys import SPLITS
 from pipelines.similarity.report import write_panels
 
@@ -44,9 +44,8 @@ def prepare(spec: Spec) -> Bench:
     check_leakage(cohort, contest.all)
     images = frontal_images(cohort)
     asked = questions(cohort, images, spec.tasks)
-    reasons = [why_not(q, images, spec.minimum_positives) for q in asked]
-    scored = [q for q, r in zip(asked, reasons, strict=True) if not r]
-    return Bench(cohort, contest, images, scored, [r for r in reasons if r])
+    scored, not_scored = choose(asked, images, spec.minimum_positives, spec.methods)
+    return Bench(cohort, contest, images, scored, not_scored)
 
 
 def refuse_nothing(bench: Bench, spec: Spec, tasks: Sized) -> None:
@@ -65,6 +64,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     refuse_nothing(bench, spec, tasks)
     models, store = bench.contest.all, spec.store or run.root
     scores = score_all(spec, run, bench, models)
+    not_scored += _without_text(bench, scores, tasks)
     parts = [task.measure(bench, models, spec, run, store) for task in tasks.values()]
     found = pa.concat_tables([tables.MEASURES.empty_table(), *parts])
     written = {
@@ -92,6 +92,22 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     return result
 
 
+def _without_text(bench: Bench, scores: pa.Table, tasks: Sized) -> list[dict[str, Any]]:
+    """What zero-shot alone could have scored and no model has the text tower for; BadInput when that is everything."""
+    if not len(scores) and not tasks:
+        raise BadInput(
+            "Nothing can be learnt from this cohort's train split and no model has a text tower for zero-shot; "
+            "give a model with one, or build the set with split = 'divide'."
+        )
+    found = set(zip(scores["task"].to_pylist(), scores["label"].to_pylist(), strict=True))
+    reason = f"{UNTAUGHT}, and no model has a text tower"
+    return [
+        {"task": q.task, "label": q.label, **test_counts(q, bench.images), "reason": reason}
+        for q in bench.scored
+        if (q.task, q.label) not in found
+    ]
+
+
 def _scored_images(bench: Bench) -> pa.Table:
     """tables.SCORED_IMAGES of the test split."""
     rows = bench.images.rows[bench.images.of("test")]
@@ -106,7 +122,7 @@ def _facts(spec: Spec, bench: Bench, not_scored: list[dict[str, Any]]) -> dict[s
         split: {"images": len(at), "patients": len(set(images.patient[at]))}
         for split, at in ((split, images.of(split)) for split in SPLITS)
     }
-    shown = {"tasks", "methods", "prompts", "seeds", "resamples", "minimum_positives"}
+    shown = {"tasks", "methods", "prompts", "attentive", "seeds", "resamples", "minimum_positives"}
     return {
         "protocol": "full" if len(set(spec.seeds)) >= FULL_PROTOCOL_SEEDS else "below",
         "practice": cohort.practice or any(m.card.practice for m in contest.all),

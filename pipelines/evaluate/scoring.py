@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pipelines.evaluate import features, methods
 from pipelines.evaluate.methods import Answer, Lesson
 from pipelines.evaluate.models import Model
 from pipelines.evaluate.spec import Spec
+from pipelines.evaluate.tasks import ZERO_SHOT
 
 if TYPE_CHECKING:
     from pipelines.evaluate.run import Bench
@@ -32,34 +34,52 @@ def score_all(spec: Spec, run: RunFolder, bench: Bench, models: list[Model], spl
     """
     store = spec.store or run.root
     parts = [tables.SCORES.empty_table()]
-    if bench.scored:
-        stored = {m.name: features.extract(m, bench.cohort, bench.images.rows, spec.device, run, store) for m in models}
-        names = methods.expand(spec.methods)
-        parts += [_part(spec, run, bench, m, stored[m.name], n, split, store) for n in names for m in models]
+    for name in methods.expand(spec.methods):
+        asked = bench.scored if name == ZERO_SHOT else [q for q in bench.scored if q.taught]
+        if asked:
+            parts += [_part(spec, run, replace(bench, scored=asked), model, name, split, store) for model in models]
     return pa.concat_tables(parts)
 
 
-def _part(
-    spec: Spec, run: RunFolder, bench: Bench, model: Model, stored: np.ndarray, method: str, split: str, store: Path
-) -> pa.Table:
+def _part(spec: Spec, run: RunFolder, bench: Bench, model: Model, method: str, split: str, store: Path) -> pa.Table:
     """Scores of one model by one method, from the store where they stand."""
     asked: list[Any] = [spec.minimum_positives, sorted(set(spec.seeds)), [(q.task, q.label) for q in bench.scored]]
-    if method == methods.ZERO_SHOT:
+    if method == methods.ATTENTIVE:
+        asked.append(spec.attentive.model_dump())
+    if method == ZERO_SHOT:
         asked.append({label: texts.model_dump() for label, texts in sorted(spec.prompts.items())})
     digest = hashlib.sha256(json.dumps([bench.cohort.digest, split, asked]).encode()).hexdigest()
     path = store / "parts" / f"{method}-{model.digest[:16]}-{digest[:16]}.parquet"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if method == methods.ZERO_SHOT:
+        if method == ZERO_SHOT:
             given = _zero_shot(spec, run, bench, model, split, store)
         else:
-            seeds = sorted(set(spec.seeds))
-            lesson = Lesson(stored, bench.images, bench.scored, seeds, split, spec.minimum_positives)
-            given = _told(run, methods.of(method)(lesson), len(seeds) * len(bench.scored), f"{method} on {model.name}")
+            given = _learnt(spec, run, bench, model, method, split, store)
         tables.write_table(path, _table(model, method, bench, given), tables.SCORES)
     part = tables.read_table(path, tables.SCORES)
     # A part may have been made under another name of the same weights.
     return part.set_column(0, "model", pa.repeat(model.name, len(part)))
+
+
+def _learnt(
+    spec: Spec, run: RunFolder, bench: Bench, model: Model, method: str, split: str, store: Path
+) -> Iterator[Answer]:
+    """Answers of a method that learns from the train split."""
+    seeds, what = sorted(set(spec.seeds)), f"{method} on {model.name}"
+    images = bench.images
+    stored = features.extract(model, bench.cohort, images.rows, spec.device, run, store)
+    lesson = Lesson(stored, images, bench.scored, seeds, split, spec.minimum_positives)
+    if method != methods.ATTENTIVE:
+        return _told(run, methods.of(method)(lesson), len(seeds) * len(bench.scored), what)
+    from pipelines.evaluate import attentive
+
+    most = spec.attentive.images
+    learnt = [attentive.whole_patients(images.patient, images.of(s), most) for s in ("train", "validation")]
+    places = np.unique(np.concatenate([*learnt, images.of(split)]))
+    patches = features.extract(model, bench.cohort, images.rows[places], spec.device, run, store, "patches")
+    found = attentive.Material(patches, places)
+    return attentive.answers(lesson, found, spec.attentive, features.choose_device(spec.device), run, what)
 
 
 def _zero_shot(spec: Spec, run: RunFolder, bench: Bench, model: Model, split: str, store: Path) -> Iterator[Answer]:

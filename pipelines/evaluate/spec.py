@@ -14,7 +14,7 @@ ProbedTask = Literal["findings", "lines", "view"]
 Task = Literal[ProbedTask, "segmentation", "reports"]
 
 
-Method = Literal["linear", "knn", "few-shot", "zero-shot"]
+Method = Literal["linear", "knn", "few-shot", "attentive", "zero-shot"]
 
 
 class Prompts(BaseModel):
@@ -23,6 +23,16 @@ class Prompts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     positive: tuple[str, ...] = Field(min_length=1)
     negative: tuple[str, ...] = Field(min_length=1)
+
+
+class Attentive(BaseModel):
+    """How the attentive probe is trained; see pipelines.evaluate.attentive."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    images: int = Field(default=5000, ge=1)
+    """Most train and most validation images whose patch tokens are stored, of whole patients in the cohort's order."""
+    steps: int = Field(default=600, ge=10)
+    batch: int = Field(default=64, ge=1)
 
 
 class Spec(Base):
@@ -34,9 +44,12 @@ class Spec(Base):
     """Models to compare with. A model of a tiny form is also compared with its own untrained start, by itself."""
     tasks: tuple[Task, ...] = ("findings", "lines", "view")
     methods: tuple[Method, ...] = ("linear", "knn", "few-shot", "zero-shot")
-    """How labels are read from features. The linear probe answers and must be there; the others stand beside it."""
+    """How labels are read from features. The linear probe answers and the others stand beside it; zero-shot answers
+    where it is the only one, or where the cohort teaches nothing, as a set that is all test."""
     prompts: dict[str, Prompts] = Field(default_factory=dict)
     """Zero-shot texts by label, instead of those that pipelines/evaluate/prompts.toml holds."""
+    attentive: Attentive = Attentive()
+    """How the method `attentive` is trained."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Seeds of the probe's subsample of training patients; fewer than 3 prints 'below protocol'."""
     resamples: int = Field(2000, ge=100)
@@ -61,6 +74,6 @@ class Spec(Base):
     @field_validator("methods")
     @classmethod
     def _linear_answers(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
-        if "linear" not in methods:
-            raise ValueError("must name 'linear', from which the answer is made")
+        if "linear" not in methods and set(methods) != {"zero-shot"}:
+            raise ValueError("must name 'linear', from which the answer is made, or 'zero-shot' alone")
         return methods

@@ -1,4 +1,4 @@
-"""Is a model as good for everyone? AUROC of the linear probes by sex, age, view, detector and site, with gaps.
+"""Is a model as good for everyone? AUROC by sex, age, view, detector and site, with gaps, of the method that answers.
 
 A gap is the largest minus the smallest AUROC over the groups of one attribute, on the same patient draws. Groups with
 too few patients of either class are listed without a value.
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipelines.evaluate import stats
 from pipelines.evaluate.results import MACRO
-from pipelines.evaluate.tasks import CONTROL, LINEAR
+from pipelines.evaluate.tasks import CONTROL, answers
 
 AGES = ((18, "under 18"), (40, "18 to 39"), (60, "40 to 59"), (80, "60 to 79"), (1000, "80 and over"))
 ATTRIBUTES = ("sex", "age", "view", "modality", "site")
@@ -35,12 +35,12 @@ def analyse(
     The macro of a group is the mean over the labels that every scored group of the attribute has enough patients of,
     so that groups are compared on the same labels.
     """
-    linear = scores.filter((pc.field("method") == LINEAR) & (pc.field("task") != CONTROL))
     of_image = {a: dict(zip(images["image"].to_pylist(), _values(images, a), strict=True)) for a in ATTRIBUTES}
-    jobs = [(t, a) for t in pc.unique(linear["task"]).to_pylist() for a in ATTRIBUTES]
+    jobs = [(t, a) for t in pc.unique(scores["task"]).to_pylist() if t != CONTROL for a in ATTRIBUTES]
     rows: list[dict[str, Any]] = []
     for done, (task, attribute) in enumerate(jobs, 1):
-        part = linear.filter(pc.field("task") == task)
+        part = scores.filter(pc.field("task") == task)
+        part = part.filter(pc.field("method") == answers(pc.unique(part["method"]).to_pylist()))
         group = np.array([of_image[attribute][i] for i in part["image"].to_pylist()], object)
         if len(set(group) - {UNKNOWN}) > 1:
             rows += _of_attribute(part, task, attribute, group, minimum, resamples)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -24,8 +25,15 @@ HEADLINES = {"segmentation": "dice", "reports": "label_f1"}
 """The metric that verdicts are made from; larger is better. AUROC for probes."""
 VIEW_LABEL = "AP"
 CONTROL = "view"
-LINEAR = "linear"
-"""The method that answers: see `pipelines.evaluate.methods`."""
+LINEAR, ZERO_SHOT = "linear", "zero-shot"
+UNTAUGHT = "the train split lacks one of the two classes"
+
+
+def answers(methods: Iterable[str | None]) -> str | None:
+    """Of the methods that scored a task, the one that its verdicts are made from: the linear probe or, where nothing
+    could be learnt, zero-shot. None for tasks that are no probe."""
+    found = set(methods)
+    return next((method for method in (LINEAR, ZERO_SHOT) if method in found), None)
 
 
 def headline(task: str) -> str:
@@ -41,6 +49,8 @@ class Question:
     label: str
     target: np.ndarray
     """float32 [images]: 1, 0, nan where blank or uncertain."""
+    taught: bool = True
+    """Whether the train split shows both classes; zero-shot alone scores what it does not teach."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +98,51 @@ def questions(cohort: Cohort, images: Images, tasks: tuple[str, ...]) -> list[Qu
     return out
 
 
+def choose(
+    asked: list[Question], images: Images, minimum_positives: int, methods: Iterable[str]
+) -> tuple[list[Question], list[dict[str, object]]]:
+    """The questions that can be scored by one of `methods`, and of the others their counts and reasons.
+
+    Zero-shot needs no train images: it scores a task of which no label can be learnt, and every task where it is the
+    only method. Beside a probe it is asked what the probe is asked, so that their macros are over the same labels.
+    """
+    scored: list[Question] = []
+    reasons: list[dict[str, object]] = []
+    names = set(methods)
+    for task in dict.fromkeys(q.task for q in asked):
+        own = [q for q in asked if q.task == task]
+        able = [q for q in own if teaches(q, images) and not why_not(q, images, minimum_positives)]
+        if ZERO_SHOT in names and (names == {ZERO_SHOT} or not able):
+            own = [replace(q, taught=False) for q in own]
+        said = [(q, why_not(q, images, minimum_positives)) for q in own]
+        scored += [q for q, reason in said if not reason]
+        reasons += [reason for _, reason in said if reason]
+    return scored, reasons
+
+
+def teaches(question: Question, images: Images) -> bool:
+    """Whether the train split has both classes."""
+    learnt = question.target[images.of("train")]
+    return bool((learnt == 1).any() and (learnt == 0).any())
+
+
 def why_not(question: Question, images: Images, minimum_positives: int) -> dict[str, object] | None:
     """None when the label can be scored, else its counts on the test split and the reason."""
-    test, train = images.of("test"), images.of("train")
-    target, learnt = question.target[test], question.target[train]
-    positives = len(set(images.patient[test][target == 1]))
-    negatives = len(set(images.patient[test][target == 0]))
-    if positives < minimum_positives:
+    counts = test_counts(question, images)
+    if counts["positives"] < minimum_positives:
         reason = f"fewer than {minimum_positives} positive test patients"
-    elif not negatives:
+    elif not counts["negatives"]:
         reason = "no negative test patient"
-    elif not (learnt == 1).any() or not (learnt == 0).any():
-        reason = "the train split lacks one of the two classes"
+    elif question.taught and not teaches(question, images):
+        reason = UNTAUGHT
     else:
         return None
-    counts = {"images": int(np.isfinite(target).sum()), "positives": positives, "negatives": negatives}
     return {"task": question.task, "label": question.label, **counts, "reason": reason}
+
+
+def test_counts(question: Question, images: Images) -> dict[str, int]:
+    """Images of known label and patients of either class in the test split."""
+    test = images.of("test")
+    target = question.target[test]
+    positives, negatives = (len(set(images.patient[test][target == value])) for value in (1, 0))
+    return {"images": int(np.isfinite(target).sum()), "positives": positives, "negatives": negatives}

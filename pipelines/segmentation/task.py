@@ -100,7 +100,7 @@ class _Parts:
         from pipelines.segmentation import training
 
         lesson = self._lesson = self._lesson or self._learn()
-        settings, device = self.spec.segmentation, _device(self.spec.device)
+        settings, device = self.spec.segmentation, features.choose_device(self.spec.device)
         what = f"{head} head on {self.model.name}, seed {seed}"
         fitted = training.fit(head, lesson, settings, seed, device, self.run, what)
         test = self.exam.of("test")
@@ -132,9 +132,3 @@ class _Parts:
         )
         path = self.folder / f"targets-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
         return Lesson(exam, patches, how, train, targets(exam, train, how, side, path, run))
-
-
-def _device(asked: str) -> str:
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.contract import RunFolder
+from pipelines.evaluate.batches import shuffled
 from pipelines.preprocessing import Preprocessing
 from pipelines.segmentation.exam import Exam
 from pipelines.segmentation.heads import make_head
@@ -58,7 +59,7 @@ def fit(kind: str, lesson: Lesson, settings: Segmentation, seed: int, device: st
     best, score = look(head), -1.0
     weights = head.state_dict()
     pause = max(settings.steps // LOOKS, 1)
-    for step, chosen in enumerate(_batches(len(lesson.train), settings.batch, settings.steps, seed), 1):
+    for step, chosen in enumerate(shuffled(len(lesson.train), settings.batch, settings.steps, seed), 1):
         run.check_stop()
         head.train()
         loss = _loss(head, lesson, chosen, device)
@@ -81,18 +82,6 @@ def _prior(lesson: Lesson) -> np.ndarray:
     known = lesson.exam.known[lesson.train]
     shares = np.array([t.mean((-2, -1)) / 255 for t in lesson.targets])
     return (shares * known).sum(0) / np.maximum(known.sum(0), 1)
-
-
-def _batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
-    """Indices of each step: shuffled passes through all, never a batch of one, which the norms could not take."""
-    rng = np.random.default_rng(seed)
-    waiting = np.empty(0, np.int64)
-    batch = max(min(batch, count), 2)
-    for _ in range(steps):
-        while len(waiting) < batch:
-            waiting = np.concatenate([waiting, rng.permutation(count)])
-        yield np.sort(waiting[:batch])
-        waiting = waiting[batch:]
 
 
 def _loss(head: nn.Module, lesson: Lesson, chosen: np.ndarray, device: str) -> Tensor:

@@ -25,5 +25,18 @@ def tiny_model(folder: Path, name: str, kind: str, seed: int, patients: Iterable
     return folder
 
 
+def tiny_mi2(folder: Path, name: str, kind: str, seed: int, texts: Iterable[str], **card) -> Path:
+    """A tiny MI2 of random weights, with a tokenizer of the words of `texts`."""
+    from pipelines.encoders import export
+    from pipelines.encoders.mi2 import MI2_TINY
+    from pipelines.encoders.tokens import Tokenizer, train_tokenizer
+
+    values = {"encoder": "mi2-tiny", "practice": True, "seed": seed} | card
+    tokenizer = Tokenizer(train_tokenizer(texts, MI2_TINY.vocabulary), MI2_TINY.context)
+    with new_model_folder(folder, ModelCard(name=name, kind=kind, **values), ()) as part:
+        export.write_mi2(part, export.untrained_mi2(seed), tokenizer)
+    return folder
+
+
 def digest(folder: Path) -> str:
     return read_card(folder).weights_sha256

@@ -214,7 +214,7 @@ def test_a_leaking_model_is_refused_in_one_sentence_and_nothing_is_measured(worl
     assert not (tmp_path / "eval" / "features").exists() and not (tmp_path / "eval" / "result.json").exists()
 
 
-def test_rare_labels_are_listed_and_few_seeds_are_below_protocol(world, tmp_path):
+def test_rare_labels_are_listed_few_seeds_are_below_protocol_and_patches_are_read_where_asked(world, tmp_path):
     root, spec = world
     labels = pq.read_table(root / "cohort" / "labels.parquet").to_pylist()
     split = {r["accession"]: r["split"] for r in pq.read_table(root / "cohort" / "index.parquet").to_pylist()}
@@ -227,12 +227,20 @@ def test_rare_labels_are_listed_and_few_seeds_are_below_protocol(world, tmp_path
     limit = min(positives.values()) + 1
     rare = [name for name, n in positives.items() if n < limit]
     values = spec | {"minimum_positives": limit, "seeds": [0, 1], "tasks": ["findings", "lines"]}
+    values |= {"methods": ["linear", "attentive"], "attentive": {"images": 60, "steps": 20, "batch": 16}}
     assert run_stage("evaluate", values, tmp_path / "eval") is Outcome.DONE
     result = json.loads((tmp_path / "eval" / "result.json").read_text())
     assert result["protocol"] == "below"
     assert {n["label"]: n["positives"] for n in result["not_scored"]} == {name: positives[name] for name in rare}
     html = (tmp_path / "eval" / "report.html").read_text()
     assert "Below protocol" in html and "Not scored" in html
+    assert "Attentive probe, on patch tokens" in html and "Attentive probe: for each label" in html
+    scores = tables.read_table(tmp_path / "eval" / "scores.parquet", tables.SCORES)
+    asked = {m: scores.filter(pc.field("method") == m).select(["label", "seed", "image"]) for m in values["methods"]}
+    assert asked["attentive"].equals(asked["linear"])
+    stored = [np.load(path, mmap_mode="r") for path in (tmp_path / "eval" / "features").glob("patches-*.npy")]
+    assert [s.dtype for s in stored] == [np.float16] * 2
+    assert all(len(s) < len(split) for s in stored), "of train and validation 60 images at the most"
     assert not set(rare) & set(pq.read_table(tmp_path / "eval" / "scores.parquet")["label"].to_pylist())
 
 
