@@ -16,7 +16,7 @@ import numpy as np
 from pipelines.deidentify.pixels_gate import Picture, Region
 from pipelines.deidentify.pixels_models import read_text
 from pipelines.deidentify.pixels_text import find_text, fitted
-from pipelines.deidentify.pixels_words import MARKERS, is_marks, may_become_marks, words_of
+from pipelines.deidentify.pixels_words import MARKERS, is_marks, is_piece, may_become_marks, words_of
 
 LEGIBLE = 0.5  # mean confidence of a reading that means something; print is read at 0.95 and above
 MARK_LETTERS = 3
@@ -36,6 +36,7 @@ HELD, ALIKE = 0.2, (0.75, 0.85)  # of a region, by one mark, and of the letters 
 SHORT = 1.2  # height by width of a region that may be a line turned
 MARGIN = 10  # of the height of a line, around it: read without, letters are cut
 JOINED = re.compile(r"\d[-/:]\d")
+PIECE = (1, 2, 3)  # heights of a line by which it is made longer at both ends, where what is on it fades
 HEAD = 3  # heights of a line that are read first: about five letters
 
 
@@ -95,6 +96,17 @@ class Judge:
         return text, [s for s in seen if s.region in kept and s.region not in text]
 
     def _look(self, picture: Picture, region: Region) -> Seen:
+        """Read a region and judge it; what reads as a piece of a mark is looked at with more of its line."""
+        seen = self._look_at(picture, region)
+        if seen.verdict == "text" and not self.names & set(seen.words) and is_piece(seen.letters, self.markers):
+            for heights in PIECE:
+                line = region.grown(heights * region.height, 0, picture.shape)
+                whole = self._read(picture, line, [_with_margin(line, picture)])
+                if whole.verdict == "stays" and whole.sure:
+                    return whole
+        return seen
+
+    def _look_at(self, picture: Picture, region: Region) -> Seen:
         """Read a region, along its longer side, and judge it."""
         crop = _with_margin(region, picture)
         ways = [crop] if region.height <= 2 * region.width else _turned(crop)

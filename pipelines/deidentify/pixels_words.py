@@ -20,6 +20,7 @@ PLAIN = ("PORTABLE", "SUPINE", "UPRIGHT", "ERECT", "SITTING", "BEDSIDE", "LEFT",
 APART = frozenset({"ON", "BED", "TABLE", "CROSS", "CHAIR", "MOBILE", "DEG"})
 SHORT_NUMBER, NUMBER = re.compile(r"\d{1,2}"), re.compile(r"\d{1,3}(?:CM|MM|INCH|IN)?(?!\d)")
 MISREAD = 2  # letters
+PIECE = 4  # letters
 
 
 def words_of(reading: str) -> list[str]:
@@ -36,6 +37,11 @@ def is_marks(words: Sequence[str], markers: frozenset[str]) -> bool:
     if any(plain in letters for plain in PLAIN) and _divides(letters, markers - APART, whole=True):
         return True
     return letters.endswith(PLAIN[:-1]) and len(re.sub("|".join(PLAIN[:-1]), "", letters)) <= MISREAD
+
+
+def is_piece(letters: str, markers: frozenset[str]) -> bool:
+    """Whether letters are a mark of the allow-list with its first or last ones cut off."""
+    return len(letters) >= PIECE and any(letters != mark and letters in mark for mark in markers)
 
 
 def may_become_marks(words: Sequence[str], markers: frozenset[str]) -> bool:

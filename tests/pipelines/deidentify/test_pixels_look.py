@@ -68,3 +68,14 @@ def test_a_mark_that_was_read_without_doubt_stays_when_text_is_looked_for_again(
     _, marks = Judge().readable(picture)
     monkeypatch.setattr(pixels_marks, "read_text", lambda _line: ("", 0.0))
     assert Judge().readable(picture, [Region(20, 50, 200, 24)], marks) == ([], marks)
+
+
+def test_a_piece_of_a_mark_is_read_with_the_rest_of_its_line_unless_it_is_somebodys_name():
+    picture, ink = written(background(2), "SUPINE", (120, 40), size=40)
+    rows, columns = np.nonzero(ink)
+    length = int(columns.max() - columns.min())
+    piece = Region(int(columns.min()), int(rows.min()), length * 2 // 3, int(rows.max() - rows.min()))
+    assert Judge()._look(picture, piece).verdict == "stays"
+    assert Judge(frozenset({"SUPI"}))._look(picture, piece).verdict == "text"
+    other, _ = written(background(2), "SUPIWA", (120, 40), size=40)
+    assert Judge()._look(other, piece).verdict == "text"
