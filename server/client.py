@@ -158,6 +158,11 @@ class Client:
         """Queue a cohort; the answer's `job` is the one to wait for. `spec`: the build spec (side, views, ...)."""
         return self._call(schemas.CohortOut, "POST", "/cohorts", {"name": name, "deid": exports} | spec)
 
+    def external_set(self, name: str, path: Path | str, public_set: str = "", **spec: Any) -> schemas.CohortOut:
+        """Queue the cohort of a labelled folder below an external root. `spec`: layout, split, side."""
+        body = {"name": name, "path": str(path), "public_set": public_set} | spec
+        return self._call(schemas.CohortOut, "POST", "/cohorts/external", body)
+
     def cohort(self, id_: str) -> schemas.CohortOut:
         return self._call(schemas.CohortOut, "GET", f"/cohorts/{id_}")
 

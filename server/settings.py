@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     """Exports may only be registered below these folders."""
     weights_roots: list[Path] = Field(default_factory=list)
     """Open weights may only be imported from below these folders."""
+    external_roots: list[Path] = Field(default_factory=list)
+    """External sets may only be built from below these folders; none may share a folder with an export root."""
     policies: Path | None = None
     """Folder of the site's own policies, NAME.toml with the house lists beside them; the worker must see it too."""
     host: str = "127.0.0.1"

@@ -8,8 +8,9 @@ from fastapi.responses import JSONResponse
 from server.access import Caller, Permission
 from server.api.schemas import DEFAULT_LIMIT, After, CohortOut, Limit, Page
 from server.dependencies import OnceDep, SessionDep, SettingsDep, allow
-from server.services import cohorts, common
+from server.services import cohorts, common, external
 from server.services.cohorts import CohortBody
+from server.services.external import ExternalBody
 from server.store.models import Cohort
 
 router = APIRouter(prefix="/cohorts", tags=["cohorts"])
@@ -27,6 +28,23 @@ def build_cohort(
 
     def create() -> CohortOut:
         row = cohorts.build(session, caller, settings, body)
+        return CohortOut.of(row, common.latest_job(session, "cohort", row.id))
+
+    return once(body, create, 202)
+
+
+@router.post("/external", status_code=202, response_model=CohortOut)
+def build_external_set(
+    body: ExternalBody,  # type: ignore[valid-type] # made from the stage's spec
+    session: SessionDep,
+    settings: SettingsDep,
+    once: OnceDep,
+    caller: Caller = allow(Permission.COHORT_BUILD),
+) -> JSONResponse:
+    """Build a cohort to evaluate on from a labelled folder below an external root."""
+
+    def create() -> CohortOut:
+        row = external.build(session, caller, settings, body)
         return CohortOut.of(row, common.latest_job(session, "cohort", row.id))
 
     return once(body, create, 202)

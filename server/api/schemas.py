@@ -240,6 +240,10 @@ class LabelRunOut(WorkOut):
 
 class CohortOut(WorkOut):
     digest: str | None
+    external: bool
+    """Built from a labelled folder of elsewhere, to evaluate on."""
+    public_set: str | None
+    """Its name, when it is ready."""
 
 
 class RunOut(WorkOut):

@@ -31,6 +31,7 @@ class Action(StrEnum):
     REVIEW_WITHDRAW = "review:withdraw"
     LABEL_CREATE = "label:create"
     COHORT_BUILD = "cohort:build"
+    COHORT_EXTERNAL = "cohort:external"
     RUN_CREATE = "run:create"
     MODEL_IMPORT = "model:import"
     MODEL_PROMOTE = "model:promote"

@@ -76,10 +76,13 @@ def current(session: Session, site_id: str, task: str) -> Champion | None:
 
 def looks(session: Session, cohort: Cohort) -> int:
     """Looks at the test patients of a cohort so far: evaluations and judgements of studies, on it or on any other
-    cohort that shares an export with it, because a patient's split never changes. What was canceled before it began is
-    none."""
+    cohort that shares an export with it or is of the same external set, because a patient's split never changes. What
+    was canceled before it began is none."""
     shared = {export.id for export in cohort.exports}
-    cohorts = select(Cohort.id).where(or_(Cohort.id == cohort.id, Cohort.exports.any(Export.id.in_(shared))))
+    same = Cohort.exports.any(Export.id.in_(shared))
+    if cohort.public_set is not None:
+        same = Cohort.result["public_set"].as_string() == cohort.public_set
+    cohorts = select(Cohort.id).where(or_(Cohort.id == cohort.id, same))
     evaluations = select(Evaluation.id).where(Evaluation.cohort_id.in_(cohorts))
     studies = select(Study.id).where(Study.cohort_id.in_(cohorts))
     looked = select(Job.id).where(

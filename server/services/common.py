@@ -66,7 +66,14 @@ def queue(
     """Queue the stage that makes `row`, in its folder when no other is given, behind the jobs `needs`."""
     session.add(row)
     session.flush()
-    verb = {"deidentify": "De-identify", "build": "Build", "pretrain": "Pretrain", "import": "Import", "scale": "Judge"}
+    verb = {
+        "deidentify": "De-identify",
+        "build": "Build",
+        "pretrain": "Pretrain",
+        "import": "Import",
+        "scale": "Judge",
+        "external": "Build",
+    }
     return job_service.enqueue(
         session,
         stage=stage,

@@ -10,7 +10,7 @@ from pipelines.pretrain.spec import Spec
 from server.access import Caller
 from server.audit import Action, record
 from server.errors import Conflict, Invalid
-from server.services import common
+from server.services import common, external
 from server.settings import Settings
 from server.specs import Launch, body_model, resolve
 from server.store.models import Cohort, Model, Run, new_id
@@ -26,6 +26,7 @@ def create(session: Session, caller: Caller, settings: Settings, body: Any) -> R
     check_launch(body)
     spec = resolve(session, Spec, body, caller, settings)
     cohort = common.get(session, Cohort, body.cohort)
+    external.require_own(cohort)
     start = common.get(session, Model, body.start) if body.start else None
     if start is not None and start.encoder != body.encoder:
         raise Conflict(f"The model {start.id} is a '{start.encoder}', not a '{body.encoder}'; start from one of these.")

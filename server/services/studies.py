@@ -18,7 +18,7 @@ from server.audit import Action, record
 from server.errors import Conflict, invalid_fields
 from server.jobs import service as job_service
 from server.jobs.states import ENDED, State
-from server.services import champions, common, runs
+from server.services import champions, common, external, runs
 from server.settings import Settings
 from server.specs import Body, Launch, body_model, resolve
 from server.store.models import Cohort, Job, Model, Run, new_id
@@ -56,6 +56,7 @@ def create(session: Session, caller: Caller, settings: Settings, body: Any) -> R
     """Queue the runs of a study and its judgements. A run that stands already is taken, not made again."""
     resolve(session, Study, body, caller, settings)
     cohort = common.get(session, Cohort, body.cohort)
+    external.require_own(cohort)
     named = [common.get(session, Model, id_) for id_ in (*body.starts, *body.baselines)]
     id_ = new_id()
     study = Row(

@@ -113,11 +113,21 @@ class LabelRun(Work, Base):
 
 
 class Cohort(Work, Base):
-    """A versioned dataset built from released exports."""
+    """A versioned dataset built from released exports, or of an external set to evaluate on."""
 
     __tablename__ = "cohort"
     digest: Mapped[str | None] = mapped_column(String(64))
     exports: Mapped[list[Export]] = relationship(secondary=cohort_export)
+
+    @property
+    def external(self) -> bool:
+        """Whether it is an external set: its spec is that of the stage `external`, which says a layout."""
+        return "layout" in self.spec
+
+    @property
+    def public_set(self) -> str | None:
+        """Name of an external set that is ready, by which models that were trained on it are known."""
+        return (self.result or {}).get("public_set")
 
 
 class Run(Work, Base):

@@ -61,9 +61,10 @@ def _form(request: Request, caller: Caller, session: Session, typed: Typed, prob
     run = request.query_params.get("run")
     of_run = next((m for m in models if m.run_id == run), None) if run else None
     trained = next((c for c in ready(Cohort) if of_run and c.digest == (of_run.result or {}).get("cohort")), None)
+    chosen = typed.cohort or request.query_params.get("cohort") or (trained.id if trained else None)
     return page(
         request, session, caller, "evaluation_new.html", "Evaluate models", form=typed, cohorts=ready(Cohort),
-        models=models, chosen_run=run, chosen_cohort=typed.cohort or (trained.id if trained else None),
+        models=models, chosen_run=run, chosen_cohort=chosen,
         problem=problem.detail if problem else None, status=problem.status if problem else 200,
     )  # fmt: skip
 
@@ -101,7 +102,9 @@ def detail_of(
         request, session, caller, "evaluation.html", row.name, evaluation=row, jobs=jobs,
         job=jobs[0] if jobs else None, models=[m for m in named if m],
         state=STATES[row.state], sites={e.site for e in row.cohort.exports}, may=may(caller, promote=P.MODEL_PROMOTE),
-        tasks=(row.result or {}).get("tasks", {}), problem=problem.detail if problem else None,
+        tasks=(row.result or {}).get("tasks", {}),
+        contaminated=[m for m in (row.result or {}).get("models", ()) if m.get("contaminated")],
+        problem=problem.detail if problem else None,
         status=problem.status if problem else 200,
     )  # fmt: skip
 

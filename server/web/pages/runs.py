@@ -75,7 +75,8 @@ def _form(request: Request, caller: Caller, session: Session, typed: Typed, prob
         return list(session.scalars(select(kind).where(kind.state == "ready").order_by(kind.created_at.desc())))
 
     return page(
-        request, session, caller, "run_new.html", "Start a run", form=typed, cohorts=ready(Cohort),
+        request, session, caller, "run_new.html", "Start a run", form=typed,
+        cohorts=[c for c in ready(Cohort) if not c.external],
         models=ready(Model), encoders=sorted(ENCODERS, key=lambda e: not e.endswith("-tiny")),
         chosen=typed.cohort or request.query_params.get("cohort"), problem=problem.detail if problem else None,
         status=problem.status if problem else 200,

@@ -40,6 +40,7 @@ TABLE = {
     ("GET", f"{V1}/labels"): EVERYONE,
     ("GET", f"{V1}/labels/{{label_id}}"): EVERYONE,
     ("POST", f"{V1}/cohorts"): {R},
+    ("POST", f"{V1}/cohorts/external"): {R},
     ("GET", f"{V1}/cohorts"): EVERYONE,
     ("GET", f"{V1}/cohorts/{{cohort_id}}"): EVERYONE,
     ("POST", f"{V1}/runs"): {R},

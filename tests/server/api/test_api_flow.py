@@ -266,6 +266,9 @@ def test_every_write_leaves_an_audit_row(house: House):
         ("judge", None, 202), ("extend", {"sizes": [20]}, 202), ("cancel", None, 200), ("resume", None, 202),
     ):  # fmt: skip
         call("POST", f"{of_study}/{word}", body, status, f"{v1}/studies/{{study_id}}/{word}")
+    house.settings.external_roots.append(house.folder / "weights")
+    (house.folder / "weights" / "set").mkdir()
+    call("POST", f"{v1}/cohorts/external", {"name": "x", "path": str(house.folder / "weights/set")}, 202)
     (house.folder / "weights" / "rd").mkdir()
     call("POST", f"{v1}/models", {"name": "m", "source": str(house.folder / "weights/rd"), "family": "rad-dino"}, 202)
     call("POST", f"{one}/send-back", {"comment": "why"}, 201, f"{any_}/send-back")

@@ -27,7 +27,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory):
     """An application whose database holds every kind of resource in several states."""
     data = tmp_path_factory.mktemp("web")
     (data / "exports").mkdir()
-    app = create_app(Settings(data=data / "data", export_roots=[data / "exports"]))
+    (data / "sets").mkdir()
+    app = create_app(Settings(data=data / "data", export_roots=[data / "exports"], external_roots=[data / "sets"]))
     with app.state.database.session() as session:
         for role in Role:
             people.create_user(session, COMMAND_LINE, name=role.value, roles=[role], password=PASSWORD)
@@ -63,6 +64,11 @@ def _furnish(session, site, root: Path) -> None:
         cohort.exports, cohort.result = [released], {"flow": flow} if state == "ready" else None
         cohort.digest = "ef" * 32 if state == "ready" else None
         session.add(cohort)
+    external = Cohort(id="c10000000000", name="From elsewhere", folder="cohorts/y", state="ready")
+    external.spec = {"side": 518, "split": "test", "public_set": "", "layout": "auto"}
+    flow_of_set = [{"step": "In the folder", "images": 9, "studies": 9}]
+    external.result, external.digest = {"flow": flow_of_set, "public_set": "NIH ChestX-ray14"}, "12" * 32
+    session.add(external)
     session.flush()
     for number, state in enumerate(("waiting", "working", "ready", "failed")):
         end = {"state": state, "practice": state == "ready"}
@@ -71,7 +77,7 @@ def _furnish(session, site, root: Path) -> None:
         run.result = {"samples": 900, "studies": 300, "patients": 200, "final_loss": 1.25} if state == "ready" else None
         session.add(run)
         session.flush()
-        card = {"samples": 900, "cohort": "ef" * 32, "budget": 6400}
+        card = {"samples": 900, "cohort": "ef" * 32, "budget": 6400, "seen": ["RANZCR CLiP"]}
         model = Model(id=f"b{number:011d}", name=f"Model {state}", kind="run", encoder="mi2-tiny", run_id=run.id, **end)
         model.spec, model.folder, model.result = {}, "runs/x/model", card if state == "ready" else None
         session.add(model)

@@ -5,11 +5,12 @@ import re
 import pytest
 from sqlalchemy import select
 
-from server.store.models import Evaluation, Export, Job, Model, Site
+from server.store.models import Cohort, Evaluation, Export, Job, Model, Outbox, Site
 from tests.server.web.conftest import PASSWORD
 
 PAGES = [
     "/", "/exports", "/exports/new", "/review", "/review/e00000000002", "/labels", "/labels/new", "/cohorts",
+    "/cohorts/external", "/cohorts/c10000000000",
     "/cohorts/new", "/runs", "/runs/new", "/models", "/models/new", "/evaluations", "/evaluations/new", "/jobs",
     "/champions", "/studies", "/studies/new", "/sites", "/people", "/audit",
     *[f"/exports/e{n:011d}" for n in range(6)],
@@ -277,3 +278,36 @@ def test_an_evaluation_promotes_a_model_or_says_why_not(browse, furnished):
     assert "in use" in page.text and "For the pilot" in page.text and "(practice)" in page.text
     again = researcher.post(f"{path}/promote", data=form)
     assert again.status_code == 409 and "already" in again.text
+
+
+def test_an_external_set_is_offered_marked_and_never_trained_on(browse, furnished):
+    client = browse()
+    page = client.get("/cohorts/c10000000000").text
+    assert "NIH ChestX-ray14, to evaluate on" in page and "all patients are test" in page
+    assert "/evaluations/new?cohort=c10000000000" in page and "Start a run" not in page
+    assert "Contaminated" in page and "was trained on RANZCR CLiP" in page
+    assert "Contaminated" not in client.get("/cohorts/c00000000002").text
+    chosen = client.get("/evaluations/new?cohort=c10000000000").text
+    assert re.search(r'value="c10000000000" selected>From elsewhere \(external set\)', chosen)
+    for path in ("/runs/new", "/studies/new"):
+        assert "From elsewhere" not in client.get(path).text
+    assert "external set NIH ChestX-ray14" in client.get("/cohorts").text
+    assert "/cohorts/external" not in browse("auditor").get("/cohorts").text
+
+
+def test_an_external_set_is_added_by_its_form(browse, furnished):
+    folder = furnished.state.settings.external_roots[0] / "own"
+    folder.mkdir()
+    form = {"name": "Next door", "path": str(folder), "layout": "table", "split": "divide", "side": "128"}
+    researcher = browse("researcher")
+    refused = researcher.post("/cohorts/external", data=form)
+    assert refused.status_code == 422 and "public_set" in refused.text
+    assert 'value="Next door"' in refused.text and 'value="divide" selected' in refused.text
+    page = researcher.post("/cohorts/external", data=form | {"public_set": "Next door"})
+    assert page.status_code == 200 and "<h1>Next door</h1>" in page.text and "Build Next door" in page.text
+    assert browse("admin").post("/cohorts/external", data=form).status_code == 403
+    with furnished.state.database.session() as session:
+        for row in (*session.scalars(select(Job).where(Job.title == "Build Next door")),):
+            session.execute(Outbox.__table__.delete().where(Outbox.job_id == row.id))
+            session.delete(row)
+        session.delete(session.scalar(select(Cohort).where(Cohort.name == "Next door")))
