@@ -45,6 +45,12 @@ class MeasuredTask(Protocol):
     def measure(self, bench: Bench, models: Sequence[Model], spec: Spec, run: RunFolder, store: Path) -> pa.Table:
         """Rows of tables.MEASURES on the test split; what stands in the store is not computed again."""
 
+    def on_validation(
+        self, bench: Bench, models: Sequence[Model], spec: Spec, run: RunFolder, store: Path
+    ) -> dict[str, float]:
+        """How each model did on the validation split, from what `measure` left in the store; larger is better. A
+        scaling study chooses by it which baseline is the one to beat."""
+
     def sections(self, rows: list[dict[str, Any]], result: dict[str, Any], root: Path) -> list[Section]:
         """Parts of the report, from this task's rows of tables.RESULTS and files that `measure` left in `root`."""
 

@@ -31,20 +31,26 @@ def analyse(
     """
     rows: list[dict[str, Any]] = []
     for task in pc.unique(measures["task"]).to_pylist():
-        of_task = measures.filter(pc.field("task") == task)
-        patients = sorted(pc.unique(of_task["patient"]).to_pylist())
-        seeds = sorted(pc.unique(of_task["seed"]).to_pylist())
-        metrics = pc.unique(of_task["metric"]).to_pylist()
-        sums = {m: _sums(of_task.filter(pc.field("metric") == m), patients, seeds) for m in metrics}
-        draws = _draw(sums, len(patients), len(seeds), resamples, tick)
-        for metric in metrics:
-            measured = _measured(sums[metric], draws[metric])
-            counts = _counts(of_task.filter(pc.field("metric") == metric))
+        for metric, (measured, counts) in bootstrap(measures, task, resamples, tick).items():
             rows += results.values(task, measured, counts, (metric,), None)
             for model, baseline in pairs:
                 if model in measured and baseline in measured:
                     rows += results.differences(task, model, baseline, measured, counts, (metric,), None)
     return rows
+
+
+def bootstrap(
+    measures: pa.Table, task: str, resamples: int, tick: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, tuple[dict[str, dict[str, Measured]], dict[str, dict[str, int]]]]:
+    """Metric of a task -> (model -> label -> value [1] and draws [1, R], label -> counts), the macro last; all under
+    the same draws."""
+    of_task = measures.filter(pc.field("task") == task)
+    patients = sorted(pc.unique(of_task["patient"]).to_pylist())
+    seeds = sorted(pc.unique(of_task["seed"]).to_pylist())
+    of_metric = {m: of_task.filter(pc.field("metric") == m) for m in pc.unique(of_task["metric"]).to_pylist()}
+    sums = {metric: _sums(part, patients, seeds) for metric, part in of_metric.items()}
+    draws = _draw(sums, len(patients), len(seeds), resamples, tick)
+    return {metric: (_measured(sums[metric], draws[metric]), _counts(part)) for metric, part in of_metric.items()}
 
 
 def _sums(part: pa.Table, patients: list[str], seeds: list[int]) -> Sums:

@@ -115,6 +115,15 @@ def measure(bench: Bench, models: Sequence[Model], spec: Spec, run: RunFolder, s
     return pa.concat_tables(parts)
 
 
+def on_validation(bench: Bench, models: Sequence[Model], spec: Spec, run: RunFolder, store: Path) -> dict[str, float]:
+    """See measured.MeasuredTask: minus the writer's loss, mean over seeds; all writers are of one language model."""
+    paths = {m.name: store / TASK / f"{m.digest[:16]}-{_asked(bench, spec)}.json" for m in models}
+    return {
+        name: -float(np.mean([t["validation_loss"] for t in read_json(path)["training"]]))
+        for name, path in paths.items()
+    }
+
+
 def sections(rows: list[dict[str, Any]], result: dict[str, Any], root: Path) -> list[Section]:
     """One part: the values of every system, what beats what, examples, how it was done and what was not run."""
     written = tables.read_table(root / TEXTS, WRITTEN)

@@ -10,6 +10,7 @@ import numpy as np
 from pipelines.evaluate.models import Model
 from pipelines.evaluate.results import Measured
 from pipelines.evaluate.stats import interval
+from pipelines.evaluate.tasks import headline
 from pipelines.scale import law
 from pipelines.scale.breakeven import BreakEven, Curve
 from pipelines.scale.groups import Group, values
@@ -17,7 +18,7 @@ from pipelines.scale.groups import Group, values
 
 @dataclass(frozen=True)
 class TaskCurve:
-    """Macro AUROC of an encoder at every size, with its draws."""
+    """The macro of a task's headline metric, of an encoder at every size, with its draws."""
 
     encoder: str
     task: str
@@ -53,6 +54,7 @@ def describe(curve: TaskCurve, reached: BreakEven) -> dict[str, Any]:
     return {
         "encoder": curve.encoder,
         "task": curve.task,
+        "metric": headline(curve.task),
         "baseline": curve.baseline,
         "baseline_value": _with_interval(curve.baseline_value, curve.baseline_draws),
         "points": [_point(curve, reached, i) for i in range(len(curve.sizes))],

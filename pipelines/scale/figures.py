@@ -1,4 +1,4 @@
-"""The scaling curve as inline SVG: macro AUROC over N on a logarithmic axis, its band, its seeds, the baseline."""
+"""The scaling curve as inline SVG: the macro of a metric over N (logarithmic), its band, its seeds, the baseline."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from html import escape
 from typing import Any
 
+from pipelines.evaluate.answer import METRIC_WORDS
 from pipelines.evaluate.figures import WIDTH, hash_text
 
 HEIGHT = 320
@@ -48,11 +49,11 @@ def curve_plot(title: str, text: str, curve: dict[str, Any]) -> str:
 
 
 class _Axes:
-    """Samples (logarithmic) and AUROC to pixels."""
+    """Samples (logarithmic) and the metric to pixels."""
 
     def __init__(self, samples: list[int], curve: dict[str, Any]) -> None:
         self.low, self.high = min(samples) / 1.15, max(samples) * 1.15
-        self.samples = samples
+        self.samples, self.metric = samples, curve["metric"]
         ends = [p[k] for p in [*curve["points"], curve["baseline_value"]] for k in ("low", "high")]
         ends += [v for p in curve["points"] for v in p["seeds"]]
         ends = [e for e in ends if math.isfinite(e)]
@@ -89,7 +90,7 @@ class _Axes:
                 )
                 last = x
         middle = (LEFT + WIDTH - RIGHT) / 2
-        words = "samples N (logarithmic); macro AUROC"
+        words = f"samples N (logarithmic); macro {METRIC_WORDS[self.metric]}"
         parts.append(f'<text class="tick" text-anchor="middle" x="{middle:.0f}" y="{HEIGHT - 6}">{words}</text>')
         return parts
 

@@ -66,6 +66,6 @@ def _of_encoder(encoder: str, grid: Grid, contest: Contest) -> Group:
 
 
 def values(models: list[Model], measured: dict[str, dict[str, Measured]]) -> tuple[np.ndarray, np.ndarray]:
-    """Macro AUROC [K] and its draws [K, R] of models; every model under the same draws."""
+    """Macro [K] of the headline metric and its draws [K, R] of models; every model under the same draws."""
     macro = [measured[m.name][MACRO] for m in models]
     return np.array([m.value[0] for m in macro]), np.stack([m.draws[0] for m in macro])

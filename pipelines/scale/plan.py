@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.contract import BadInput, Ref
-from pipelines.evaluate.spec import ProbedTask
+from pipelines.evaluate.spec import Task
+from pipelines.reporting.spec import Reporting
+from pipelines.segmentation.spec import Segmentation
 
 SIZES = (10_000, 30_000, 50_000, 100_000, 300_000, 1_000_000)
 
@@ -33,16 +35,22 @@ class Study(BaseModel):
     """What every run has in common: `budget` and `batch`, and any other setting of `pretrain`."""
     baselines: Annotated[tuple[Path, ...], Ref("model")] = ()
     """Open weights to beat. A tiny form is compared with its own untrained start as well."""
-    tasks: tuple[ProbedTask, ...] = ("findings", "lines", "view")
+    tasks: tuple[Task, ...] = ("findings", "lines", "view")
     probe_seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     resamples: int = Field(2000, ge=100)
     minimum_positives: int = Field(5, ge=1)
+    segmentation: Segmentation = Segmentation()
+    """As in an evaluation, and so are the next three."""
+    reports: Reporting = Reporting()
+    language_model: Annotated[Path | None, Ref("weights")] = None
+    chexbert: Annotated[Path | None, Ref("weights")] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 def judgement(study: Study, models: list[str], store: Path) -> dict[str, Any]:
     """The spec of `scale`, as JSON, for these model folders of a study; `store` keeps features and scores."""
     shared = {"cohort", "baselines", "tasks", "resamples", "minimum_positives", "device"}
+    shared |= {"segmentation", "reports", "language_model", "chexbert"}
     return study.model_dump(mode="json", include=shared) | {
         "models": models,
         "seeds": list(study.probe_seeds),

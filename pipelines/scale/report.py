@@ -8,13 +8,20 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from pipelines.contract import write_atomic
-from pipelines.evaluate.answer import TASK_WORDS, conjunction, number
+from pipelines.evaluate.answer import METRIC_WORDS, TASK_WORDS, conjunction, number
 from pipelines.evaluate.report import stylesheet
 from pipelines.evaluate.tasks import TITLES
 from pipelines.scale.figures import curve_plot
 from pipelines.scale.hours import words
 
 FOLDER = Path(__file__).parent
+READ = {
+    "segmentation": "Segmentation: a head learns outlines from patch features. Dice is the mean over images that have "
+    "the structure, the macro that over structures.",
+    "reports": "Report generation: a writer learns from patch features. F1 is that of the findings which the labelling "
+    "rules read in both texts, the macro that over findings.",
+}
+"""Tasks that are no probe, as an evaluation measures them."""
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
@@ -52,6 +59,7 @@ def context(result: dict[str, Any]) -> dict[str, Any]:
         "groups": [_group(g) for g in result["groups"]],
         "not_scored": [n | {"task": TITLES[n["task"]]} for n in result["not_scored"]],
         "settings": result["settings"],
+        "read": [READ[task] for task in dict.fromkeys(c["task"] for c in result["curves"]) if task in READ],
         "digest": result["cohort"]["digest"],
         "looks": result["looks"],
         "left_out": [name for g in result["groups"] for name in g["left_out"]],
@@ -87,8 +95,9 @@ def _curve(curve: dict[str, Any], cost: dict[str, Any] | None) -> dict[str, Any]
         "verdict": verdict,
         "svg": curve_plot(title, verdict, curve),
         "rows": [_row(p) for p in curve["points"]],
+        "metric": METRIC_WORDS[curve["metric"]],
         "level": f"{100 * curve['break_even_level']:.1f}",
-        "law": _law(curve["law"], cost),
+        "law": _law(curve["law"], METRIC_WORDS[curve["metric"]], cost),
     }
 
 
@@ -109,7 +118,7 @@ def _interval(row: dict[str, float], signed: bool = False) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _law(law: dict[str, Any], cost: dict[str, Any] | None) -> dict[str, Any]:
+def _law(law: dict[str, Any], metric: str, cost: dict[str, Any] | None) -> dict[str, Any]:
     """The law in words: what can be told, and plainly when nothing can."""
     if not law["forms"]:
         return {"said": f"The curve is not identified: {law['reason']}.", "forms": [], "next": ""}
@@ -130,7 +139,7 @@ def _law(law: dict[str, Any], cost: dict[str, Any] | None) -> dict[str, Any]:
     doubling = law["doubling"]
     gain = (
         f"The next doubling, to {doubling['samples']:,} samples, would bring {_interval(doubling, signed=True)} of "
-        "macro AUROC at the same compute"
+        f"macro {metric} at the same compute"
         + ("." if law["identified"] else "; with a curve that is not identified this is a guess.")
     )
     price = f" It would take {words(cost)}." if cost else " What it would take is not known: no run has told its speed."

@@ -6,6 +6,7 @@ later, and features and scores that stand in the store are not made again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ import pyarrow.compute as pc
 
 from pipelines import tables
 from pipelines.contract import BadInput, RunFolder, read_json
-from pipelines.evaluate import results
+from pipelines.evaluate import measured, measures, results
 from pipelines.evaluate.models import Model
 from pipelines.evaluate.results import MACRO, Measured
 from pipelines.evaluate.run import Bench, prepare, refuse_nothing
 from pipelines.evaluate.scoring import score_all
 from pipelines.evaluate.stats import auroc
+from pipelines.evaluate.tasks import headline
 from pipelines.scale import report
 from pipelines.scale.breakeven import break_evens
 from pipelines.scale.curves import TaskCurve, describe, task_curve
@@ -33,68 +35,93 @@ FULL_PROTOCOL_SEEDS = 3
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     """See the module. BadInput when the runs cannot be compared."""
     bench = prepare(spec)
-    refuse_nothing(bench, spec, ())
+    # Masks of every model of a study as DICOM SEG would be many files that nobody opens.
+    spec = spec.model_copy(update={"segmentation": spec.segmentation.model_copy(update={"dicom": 0})})
+    tasks, not_scored = measured.measurable(spec.tasks, bench, spec)
+    refuse_nothing(bench, spec, tasks)
     groups = group(bench.contest)
     nothing = [g.encoder for g in groups if not g.baselines]
     if nothing:
         raise BadInput(f"{nothing[0]} has nothing to be compared with; give its open weights as a baseline.")
+    store = spec.store or run.root
     scores = score_all(spec, run, bench, bench.contest.all)
-    tables.write_table(run.root / "scores.parquet", scores, tables.SCORES)
-    run.artifact("scores", run.root / "scores.parquet")
-    validation = score_all(
-        spec, run, bench, [m for g in groups for models in g.baselines for m in models], "validation"
-    )
-    measured, rows = _measure(spec, run, scores)
-    tables.write_table(run.root / "results.parquet", rows, tables.RESULTS)
-    run.artifact("results", run.root / "results.parquet")
-    found = [c for g in groups for c in _curves(g, measured, validation, spec.alpha)]
-    result = _result(spec, bench, groups, found)
+    parts = [task.measure(bench, bench.contest.all, spec, run, store) for task in tasks.values()]
+    found = pa.concat_tables([tables.MEASURES.empty_table(), *parts])
+    baselines = list({m.name: m for g in groups for models in g.baselines for m in models}.values())
+    validation = _on_validation(score_all(spec, run, bench, baselines, "validation"))
+    validation |= {name: task.on_validation(bench, baselines, spec, run, store) for name, task in tasks.items()}
+    drawn, rows = _measure(spec, run, scores, found)
+    written = {
+        "scores": (scores, tables.SCORES), "measures": (found, tables.MEASURES), "results": (rows, tables.RESULTS),
+    }  # fmt: skip
+    for name, (table, schema) in written.items():
+        tables.write_table(run.root / f"{name}.parquet", table, schema)
+        run.artifact(name, run.root / f"{name}.parquet")
+    curves = [c for g in groups for c in _curves(g, drawn, validation, spec.alpha)]
+    not_scored += [_without_headline(task, bench) for task in tasks if task not in drawn]
+    result = _result(spec, bench, groups, curves) | {"not_scored": bench.not_scored + not_scored}
     report.write(run.root / "report.html", result)
     run.artifact("report", run.root / "report.html")
     return result
 
 
+def _without_headline(task: str, bench: Bench) -> dict[str, Any]:
+    """Why a task that was measured has no curve, as where no labeller reads the language of the reports."""
+    counts = {"images": len(bench.images.of("test")), "positives": 0, "negatives": 0}
+    return {"task": task, "label": measured.ALL, **counts, "reason": f"{headline(task)} could not be measured"}
+
+
 def _measure(
-    spec: Spec, run: RunFolder, scores: pa.Table
+    spec: Spec, run: RunFolder, scores: pa.Table, found: pa.Table
 ) -> tuple[dict[str, dict[str, dict[str, Measured]]], list[dict[str, Any]]]:
-    """Task -> model -> label -> value and draws, and the rows of results.parquet."""
+    """Task -> model -> label -> value and draws of the headline metric, and the rows of results.parquet."""
 
     def tick(done: int, total: int) -> None:
         run.check_stop()
         run.progress(done, total, "bootstrap draws")
 
-    measured, rows = {}, []
+    drawn, rows = {}, []
     for task in pc.unique(scores["task"]).to_pylist():
         part = scores.filter(pc.field("task") == task)
         labels, patients = results.rank(part)
-        measured[task] = results.bootstrap(labels, patients, len(pc.unique(part["seed"])), spec.resamples, tick)
-        rows += results.values(task, measured[task], results.count(part, labels))
-    return measured, rows
+        drawn[task] = results.bootstrap(labels, patients, len(pc.unique(part["seed"])), spec.resamples, tick)
+        rows += results.values(task, drawn[task], results.count(part, labels))
+    for task in pc.unique(found["task"]).to_pylist():
+        by_metric = measures.bootstrap(found, task, spec.resamples, tick)
+        for metric, (by_model, counts) in by_metric.items():
+            rows += results.values(task, by_model, counts, (metric,), None)
+        if headline(task) in by_metric:
+            drawn[task] = by_metric[headline(task)][0]
+    return drawn, rows
 
 
 def _curves(
-    of: Group, measured: dict[str, dict[str, dict[str, Measured]]], validation: pa.Table, alpha: float
+    of: Group, drawn: dict[str, dict[str, dict[str, Measured]]], validation: dict[str, dict[str, float]], alpha: float
 ) -> list[dict[str, Any]]:
     """Every task of an encoder; tasks share the error rate."""
     curves: dict[str, TaskCurve] = {}
-    for state, (task, by_model) in enumerate(measured.items()):
-        baseline = max(of.baselines, key=lambda models: _on_validation(validation, task, models))
+    for state, (task, by_model) in enumerate(drawn.items()):
+        own = validation.get(task, {})
+        baseline = max(of.baselines, key=lambda models: _mean(own.get(m.name, 0.0) for m in models))
         curves[task] = task_curve(of, task, by_model, baseline, state)
     reached = break_evens({task: c.difference for task, c in curves.items()}, alpha)
     return [describe(curve, reached[task]) for task, curve in curves.items()]
 
 
-def _on_validation(scores: pa.Table, task: str, models: list[Model]) -> float:
-    """Macro AUROC on validation, by which the baseline to beat is chosen before the test split is looked at."""
-    names = pa.array([m.name for m in models])
-    part = scores.filter((pc.field("task") == task) & pc.field("model").isin(names))
-    groups = part.group_by(["model", "label", "seed"]).aggregate([("target", "list"), ("score", "list")])
-    areas = [
-        auroc(np.asarray(row["target_list"]), np.asarray(row["score_list"]))
-        for row in groups.to_pylist()
-        if 0 < sum(row["target_list"]) < len(row["target_list"])
-    ]
-    return float(np.mean(areas)) if areas else 0.0
+def _on_validation(scores: pa.Table) -> dict[str, dict[str, float]]:
+    """Task -> model -> macro AUROC on validation, by which the baseline to beat is chosen before the test split is
+    looked at."""
+    groups = scores.group_by(["task", "model", "label", "seed"]).aggregate([("target", "list"), ("score", "list")])
+    areas: dict[str, dict[str, list[float]]] = {}
+    for row in groups.to_pylist():
+        if 0 < sum(row["target_list"]) < len(row["target_list"]):
+            area = auroc(np.asarray(row["target_list"]), np.asarray(row["score_list"]))
+            areas.setdefault(row["task"], {}).setdefault(row["model"], []).append(area)
+    return {task: {model: _mean(a) for model, a in of.items()} for task, of in areas.items()}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _doubling_cost(of: Group) -> dict[str, Any] | None:
@@ -139,6 +166,5 @@ def _result(spec: Spec, bench: Bench, groups: list[Group], curves: list[dict[str
         ],
         "curves": curves,
         "labels": {q.task: sorted(x.label for x in bench.scored if x.task == q.task) for q in bench.scored},
-        "not_scored": bench.not_scored,
         "settings": {"resamples": spec.resamples, "alpha": spec.alpha, "seeds": list(spec.seeds), "macro": MACRO},
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ class Shown:
 
     name: str
     digest: str
-    masks: np.ndarray
-    """bool [test, S, side, side]"""
+    load: Callable[[], np.ndarray]
+    """Reads bool [test, S, side, side]: of a study's many models, not all masks would fit into memory at once."""
     thresholds: np.ndarray
 
 
@@ -45,8 +46,13 @@ def write_outputs(
 ) -> None:
     """Write all of it; DICOM files that stand are left as they are."""
     folder = run.root / FOLDER
-    cases = [case | {"files": _overlays(exam, shown, case, folder)} for case in choose_cases(exam, shown, table, seed)]
-    written = write_dicom(exam, shown, settings.dicom, folder, run)
+    (folder / "overlays").mkdir(parents=True, exist_ok=True)
+    cases = [case | {"files": []} for case in choose_cases(exam, shown, table, seed)]
+    for number, model in enumerate(shown):
+        masks = model.load()
+        for case in cases:
+            case["files"].append(_overlay_file(exam, model, masks, case, folder, number))
+        write_dicom(exam, model, masks, settings.dicom, folder, run)
     test, where = exam.of("test"), list(range(len(exam.structures)))
     facts = {
         "side": exam.side,
@@ -56,7 +62,7 @@ def write_outputs(
         "tolerance_mm": round(metrics.TOLERANCE_MM),
         "tip_mm": round(metrics.TIP_MM),
         "without_spacing": sum(exam.pixel_mm(i) is None for i in test.tolist()),
-        "dicom": written,
+        "dicom": min(settings.dicom, len(test)),
         "structures": [
             _facts(exam, s) | {"thresholds": {m.name: float(m.thresholds[s]) for m in shown}} for s in where
         ],
@@ -94,25 +100,21 @@ def choose_cases(exam: Exam, shown: list[Shown], table: pa.Table, seed: int) -> 
     return cases
 
 
-def _overlays(exam: Exam, shown: list[Shown], case: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """One picture for each model, with the Dice of what it shows."""
-    (folder / "overlays").mkdir(parents=True, exist_ok=True)
+def _overlay_file(
+    exam: Exam, model: Shown, masks: np.ndarray, case: dict[str, Any], folder: Path, number: int
+) -> dict[str, Any]:
+    """The picture of a case for one model, the `number`th, with the Dice of what it shows."""
     image, s = case["image"], case["structure"]
     place = int(np.flatnonzero(exam.of("test") == image)[0])
     box = exam.box(image)
     pixels = exam.cohort.image(int(exam.rows[image]))
     square = pixels[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
     mask = exam.truth(image, s).mask
-    out = []
-    for m, model in enumerate(shown):
-        found = model.masks[place, s]
-        picture = overlay(square, mask, found)
-        path = folder / "overlays" / f"{exam.structures[s].name}-{case['word']}-{m}.png"
-        write_atomic(path, cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
-        out.append(
-            {"model": model.name, "path": path.relative_to(folder).as_posix(), "dice": metrics.dice(found, mask)}
-        )
-    return out
+    found = masks[place, s]
+    picture = overlay(square, mask, found)
+    path = folder / "overlays" / f"{exam.structures[s].name}-{case['word']}-{number}.png"
+    write_atomic(path, cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+    return {"model": model.name, "path": path.relative_to(folder).as_posix(), "dice": metrics.dice(found, mask)}
 
 
 def overlay(square: np.ndarray, mask: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -127,24 +129,22 @@ def overlay(square: np.ndarray, mask: np.ndarray, found: np.ndarray) -> np.ndarr
     return picture
 
 
-def write_dicom(exam: Exam, shown: list[Shown], most: int, folder: Path, run: RunFolder) -> int:
-    """Write the predicted masks of the first test images of every model; returns how many images of each."""
+def write_dicom(exam: Exam, model: Shown, masks: np.ndarray, most: int, folder: Path, run: RunFolder) -> None:
+    """Write the predicted masks of a model on the first test images, `most` of them."""
     from pipelines.segmentation import dicomseg
 
     test = exam.of("test")[:most]
-    for model in shown if len(test) else []:
-        own = folder / "dicom" / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', model.name)}-{model.digest[:8]}"
+    own = folder / "dicom" / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', model.name)}-{model.digest[:8]}"
+    for place, image in enumerate(test.tolist()):
+        run.check_stop()
         own.mkdir(parents=True, exist_ok=True)
-        for place, image in enumerate(test.tolist()):
-            run.check_stop()
-            row = exam.cohort.index.slice(int(exam.rows[image]), 1).to_pylist()[0]
-            path = own / f"{row['instance']}.dcm"
-            if not path.exists():
-                shape = (row["source_rows"], row["source_columns"])
-                masks = [
-                    (s.name, s.label, rasters.to_source(model.masks[place, i], exam.box(image), row["affine"], shape))
-                    for i, s in enumerate(exam.structures)
-                ]
-                dicomseg.write(path, row, masks, model.name, model.digest)
-            run.progress(place + 1, len(test), f"writing predicted masks of {model.name}")
-    return len(test)
+        row = exam.cohort.index.slice(int(exam.rows[image]), 1).to_pylist()[0]
+        path = own / f"{row['instance']}.dcm"
+        if not path.exists():
+            shape = (row["source_rows"], row["source_columns"])
+            found = [
+                (s.name, s.label, rasters.to_source(masks[place, i], exam.box(image), row["affine"], shape))
+                for i, s in enumerate(exam.structures)
+            ]
+            dicomseg.write(path, row, found, model.name, model.digest)
+        run.progress(place + 1, len(test), f"writing predicted masks of {model.name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,21 @@ def measure(bench: Bench, models: Sequence[Model], spec: Spec, run: RunFolder, s
         parts = _Parts(exam, model, spec, run, store)
         for head in spec.segmentation.heads:
             found += [parts.part(head, seed) for seed in seeds]
-        masks, thresholds = parts.masks(spec.segmentation.heads[0], seeds[0])
-        shown.append(Shown(model.name, model.digest, masks, thresholds))
+        first = (spec.segmentation.heads[0], seeds[0])
+        shown.append(Shown(model.name, model.digest, partial(parts.masks, *first), parts.kept(*first, "thresholds")))
     table = pa.concat_tables(found)
     write_outputs(exam, shown, table, spec.segmentation, seeds[0], run)
     return table
+
+
+def on_validation(bench: Bench, models: Sequence[Model], spec: Spec, run: RunFolder, store: Path) -> dict[str, float]:
+    """See measured.MeasuredTask: mean Dice of the first head, over structures and seeds."""
+    exam, _ = make_exam(bench.cohort, bench.images, spec.minimum_positives, spec.segmentation.side)
+    head, out = spec.segmentation.heads[0], {}
+    for model in models:
+        parts = _Parts(exam, model, spec, run, store)
+        out[model.name] = float(np.mean([parts.kept(head, seed, "validation") for seed in sorted(set(spec.seeds))]))
+    return out
 
 
 def sections(rows: list[dict[str, Any]], result: dict[str, Any], root: Path) -> list[Section]:
@@ -81,12 +92,17 @@ class _Parts:
         # A part may have been made under another name of the same weights.
         return table.set_column(0, "model", pa.repeat(self.model.name, len(table)))
 
-    def masks(self, head: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """bool [test, S, side, side] and the thresholds [S] they were cut at."""
+    def masks(self, head: str, seed: int) -> np.ndarray:
+        """bool [test, S, side, side]"""
+        side = self.exam.side
+        bits = np.unpackbits(self.kept(head, seed, "masks"), axis=-1, count=side * side).astype(bool)
+        return bits.reshape(*bits.shape[:2], side, side)
+
+    def kept(self, head: str, seed: int, what: str) -> np.ndarray:
+        """`thresholds` [S] that masks were cut at, `validation` [S] mean Dice there, or `masks` as stored."""
         with np.load(self._path(head, seed).with_suffix(".npz")) as stored:
-            side = self.exam.side
-            bits = np.unpackbits(stored["masks"], axis=-1, count=side * side).astype(bool)
-            return bits.reshape(*bits.shape[:2], side, side), stored["thresholds"]
+            found: np.ndarray = stored[what]
+            return found
 
     def _path(self, head: str, seed: int) -> Path:
         settings = self.spec.segmentation

@@ -97,7 +97,7 @@ def _judge(study: Study, models: list[Path], folder: Path, as_json: bool) -> dic
     weights = [read_json(m / "card.json")["weights_sha256"] for m in models]
     name = hashlib.sha256(json.dumps([asked, weights]).encode()).hexdigest()[:12]
     result = run("scale", values, folder / "judged" / name, as_json=as_json)
-    for made in ("report.html", "scores.parquet", "results.parquet"):
+    for made in ("report.html", "scores.parquet", "measures.parquet", "results.parquet"):
         shutil.copyfile(folder / "judged" / name / made, folder / f".{made}")
         (folder / f".{made}").replace(folder / made)
     write_atomic(folder / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")

@@ -49,6 +49,23 @@ RECOGNISERS: dict[str, str] = {
 }
 
 
+# Task of an evaluation or study -> its words, and whether it is asked for unless told otherwise.
+TASKS: dict[str, tuple[str, bool]] = {
+    "findings": ("Findings", True),
+    "lines": ("Lines and tubes", True),
+    "view": ("View, a control", True),
+    "segmentation": ("Segmentation, where the cohort has masks", False),
+    "reports": ("Report generation, where it has reports", False),
+}
+# Headline metric of a task -> its word (pipelines.evaluate.answer).
+METRICS: dict[str, str] = {"auroc": "AUROC", "dice": "Dice", "label_f1": "label F1"}
+
+
+def metric(name: str) -> str:
+    """The word of a headline metric."""
+    return METRICS.get(name, name)
+
+
 def recogniser(name: str) -> str:
     """By what a recogniser knows what it takes out; empty for one of a later version."""
     return RECOGNISERS.get(name, "")
@@ -151,6 +168,6 @@ def install(environment: Environment) -> None:
     """Register the filters under the names the templates use."""
     environment.filters.update(
         word=word, tone=tone, n=number, decimals=decimals, when=when, took=took, share=share, says=says, facts=facts,
-        quarantined=quarantined, percent=percent, recogniser=recogniser, kind=kind,
+        quarantined=quarantined, percent=percent, recogniser=recogniser, kind=kind, metric=metric,
         waits=waits, cost=words, clock=lambda t: f"{t:%H:%M:%S}",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from server.dependencies import SessionDep, SettingsDep, allow
 from server.errors import NotFound, Problem
 from server.services import common, evaluations
 from server.store.models import Cohort, Evaluation, Job, Model
+from server.web import filters
 from server.web.forms import FormData, Typed, again_on_problem, body_of
 from server.web.render import may, page, see
 
@@ -38,6 +39,7 @@ class EvaluationForm(FormData):
     cohort: str = ""
     models: list[str] = []  # noqa: RUF012 - pydantic fields
     baselines: list[str] = []  # noqa: RUF012
+    tasks: list[str] = []  # noqa: RUF012
 
 
 @router.get("")
@@ -64,7 +66,7 @@ def _form(request: Request, caller: Caller, session: Session, typed: Typed, prob
     chosen = typed.cohort or request.query_params.get("cohort") or (trained.id if trained else None)
     return page(
         request, session, caller, "evaluation_new.html", "Evaluate models", form=typed, cohorts=ready(Cohort),
-        models=models, chosen_run=run, chosen_cohort=chosen,
+        models=models, tasks=filters.TASKS, chosen_run=run, chosen_cohort=chosen,
         problem=problem.detail if problem else None, status=problem.status if problem else 200,
     )  # fmt: skip
 

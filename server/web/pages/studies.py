@@ -20,6 +20,7 @@ from server.errors import NotFound, Problem
 from server.jobs.states import ENDED
 from server.services import common, studies
 from server.store.models import Cohort, Model, Study
+from server.web import filters
 from server.web.forms import FormData, Typed, again_on_problem, body_of
 from server.web.pages.evaluations import REPORT_HEADERS
 from server.web.render import may, page, see
@@ -42,6 +43,7 @@ class StudyForm(FormData):
     encoders: list[str] = []  # noqa: RUF012 - pydantic fields
     starts: list[str] = []  # noqa: RUF012
     baselines: list[str] = []  # noqa: RUF012
+    tasks: list[str] = []  # noqa: RUF012
     sizes: Words = []  # noqa: RUF012
     everything: str = ""
     seeds: Words = []  # noqa: RUF012
@@ -79,6 +81,7 @@ def _form(request: Request, caller: Caller, session: Session, typed: Typed, prob
         cohorts=[c for c in ready(Cohort) if not c.external],
         models=[m for m in ready(Model) if m.kind == "open-weight"],
         encoders=sorted(ENCODERS, key=lambda e: not e.endswith("-tiny")),
+        tasks=filters.TASKS,
         chosen=typed.cohort or request.query_params.get("cohort"), problem=problem.detail if problem else None,
         status=problem.status if problem else 200,
     )  # fmt: skip
@@ -202,10 +205,11 @@ def report(id_: str, session: SessionDep, settings: SettingsDep) -> FileResponse
 
 @router.get("/{id_}/curves/{number}.json", dependencies=[allow(P.STUDY_READ)])
 def curve(id_: str, number: int, session: SessionDep) -> dict[str, Any]:
-    """One scaling curve: macro AUROC, mean over seeds, by N."""
+    """One scaling curve: the macro of its metric, mean over seeds, by N."""
     curves = (common.get(session, Study, id_).result or {}).get("curves", [])
     if not 0 <= number < len(curves):
         raise NotFound("The study has no such curve.")
     points = curves[number]["points"]
     values = {"steps": [p["samples"] for p in points], "values": [p["value"] for p in points]}
-    return values | {"label": "macro AUROC", "axis": "samples", "live": False}
+    metric = filters.metric(curves[number].get("metric", "auroc"))  # studies judged before had AUROC only
+    return values | {"label": f"macro {metric}", "axis": "samples", "live": False}

@@ -2,7 +2,9 @@
 
 import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.contract import BadInput, Outcome, run_stage
@@ -164,3 +166,59 @@ def test_a_plan_that_cannot_be_is_refused():
         planned_runs(study(everything=False), 5)
     with pytest.raises(BadInput, match="'seed' belongs to the study"):
         planned_runs(study(pretrain={"budget": 64, "batch": 8, "seed": 3}), 250)
+
+
+@pytest.fixture(scope="module")
+def beyond(world, tmp_path_factory):
+    """A study of the same runs over outlines and, beside its start, a baseline from elsewhere."""
+    _, spec = world
+    other = tiny_model(tmp_path_factory.mktemp("other") / "m", "from elsewhere", "open-weight", 7)
+    head = {"side": 32, "steps": 12, "batch": 8, "heads": ["linear"]}
+    spec = spec | {"tasks": ["segmentation"], "segmentation": head, "models": spec["models"][:4]}
+    return spec | {"baselines": [str(other)]}
+
+
+def test_outlines_have_a_curve_of_dice_and_a_baseline_that_validation_chose(beyond, tmp_path):
+    import pyarrow.parquet as pq
+
+    assert run_stage("scale", beyond, tmp_path / "out") is Outcome.DONE
+    (curve,) = json.loads((tmp_path / "out" / "result.json").read_text())["curves"]
+    assert (curve["task"], curve["metric"]) == ("segmentation", "dice")
+    rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    macro = {r["model"]: r["value"] for r in rows if (r["label"], r["metric"]) == ("macro", "dice")}
+    for point in curve["points"]:
+        own = [macro[f"{point['samples']} seed {seed}"] for seed in SEEDS]
+        assert point["seeds"] == pytest.approx(own) and point["value"] == pytest.approx(sum(own) / 2)
+        assert point["difference"] == pytest.approx(point["value"] - curve["baseline_value"]["value"])
+    kept = Path(beyond["store"]) / "segmentation"
+    by_digest = {
+        m[:16]: [np.load(p)["validation"].mean() for p in kept.glob(f"{m[:16]}-*.npz")] for m in digests(beyond)
+    }
+    assert all(len(dice) == 1 for dice in by_digest.values())
+    other, *starts = (np.mean(dice) for dice in by_digest.values())
+    best = "from elsewhere" if other > np.mean(starts) else "rad-dino-tiny untrained, 2 seeds"
+    assert curve["baseline"] == best
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Macro Dice" in page and "1 − macro Dice" not in page and "Segmentation: a head learns outlines" in page
+    assert "AUROC" not in page.split("<h2>Runs</h2>")[0]
+    assert not list((tmp_path / "out" / "segmentation").glob("dicom/*")), "of a study no DICOM SEG is written"
+    measured = pq.read_table(tmp_path / "out" / "measures.parquet")
+    assert set(measured["model"].to_pylist()) == set(macro)
+
+
+def digests(spec):
+    """Of the baseline from elsewhere, then of the starts."""
+    starts = [Path(m).parent / "start" for m in spec["models"][:2]]
+    return [digest(folder) for folder in (Path(spec["baselines"][0]), *starts)]
+
+
+@pytest.mark.slow
+def test_reports_have_a_curve_of_label_f1(beyond, tmp_path):
+    writer = {"studies": 30, "steps": 6, "tokens": 24, "grid": 2, "seeds": 1, "batch": 4}
+    spec = beyond | {"tasks": ["findings", "reports"], "reports": writer}
+    assert run_stage("scale", spec, tmp_path / "out") is Outcome.DONE
+    curves = {c["task"]: c for c in json.loads((tmp_path / "out" / "result.json").read_text())["curves"]}
+    assert {task: c["metric"] for task, c in curves.items()} == {"findings": "auroc", "reports": "label_f1"}
+    assert all(0 <= p["value"] <= 1 for p in curves["reports"]["points"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Macro label F1" in page and "Report generation: a writer learns" in page

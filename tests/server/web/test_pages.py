@@ -222,6 +222,9 @@ def test_a_study_shows_its_grid_its_break_even_and_its_curve(browse):
     assert 'data-curve="/studies/500000000002/curves/1.json"' in page
     data = client.get("/studies/500000000002/curves/0.json").json()
     assert (data["steps"], data["values"], data["axis"]) == ([900, 1800], [0.61, 0.72], "samples")
+    assert data["label"] == "macro AUROC"
+    outlines = client.get("/studies/500000000002/curves/1.json").json()
+    assert outlines["label"] == "macro Dice" and "<td>Dice</td>" in page
     assert client.get("/studies/500000000002/curves/2.json").status_code == 404
     report = client.get("/studies/500000000002/report.html")
     assert report.status_code == 200 and "sandbox" in report.headers["Content-Security-Policy"]
@@ -254,6 +257,28 @@ def test_a_refused_study_comes_back_with_what_was_typed(browse):
     page = browse().post("/studies", data=form | {"batch": "8", "seeds": "0,1"})
     assert page.status_code == 422 and "sizes" in page.text
     assert 'value="10, many"' in page.text and 'value="0, 1"' in page.text and 'value="mi2-tiny" checked' in page.text
+
+
+def test_what_is_asked_is_ticked_on_the_forms(browse, furnished):
+    client = browse()
+    for path in ("/evaluations/new", "/studies/new"):
+        page = client.get(path).text
+        assert 'value="findings" checked' in page and 'value="segmentation" >' in page
+    form = {"name": "x", "cohort": "c00000000002", "tasks": ["segmentation", "reports"]}
+    for path in ("/evaluations", "/studies"):
+        again = client.post(path, data=form)
+        assert again.status_code == 422 and 'value="segmentation" checked' in again.text
+        assert 'value="findings" >' in again.text
+
+
+def test_the_words_of_tasks_and_metrics_are_those_of_evaluations():
+    from pipelines.evaluate.answer import METRIC_WORDS
+    from pipelines.evaluate.spec import Spec
+    from pipelines.evaluate.tasks import TITLES
+    from server.web.filters import METRICS, TASKS
+
+    assert METRICS.items() <= METRIC_WORDS.items() and TASKS.keys() == TITLES.keys()
+    assert tuple(t for t, (_, asked) in TASKS.items() if asked) == Spec.model_fields["tasks"].default
 
 
 def test_an_evaluation_promotes_a_model_or_says_why_not(browse, furnished):
