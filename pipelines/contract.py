@@ -44,6 +44,7 @@ STAGES: dict[str, str] = {
     "pretrain": "pipelines.pretrain",
     "evaluate": "pipelines.evaluate",
     "scale": "pipelines.scale",
+    "similarity": "pipelines.similarity",
 }
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -38,6 +38,9 @@ class Permission(StrEnum):
     MODEL_PROMOTE = "model:promote"
     EVALUATION_READ = "evaluation:read"
     EVALUATION_CREATE = "evaluation:create"
+    SIMILARITY_READ = "similarity:read"
+    """Whole de-identified images are seen with this one."""
+    SIMILARITY_CREATE = "similarity:create"
     STUDY_READ = "study:read"
     STUDY_CREATE = "study:create"
     JOB_READ = "job:read"
@@ -77,7 +80,15 @@ GRANTS: dict[Role, frozenset[Permission]] = {
     ),
     Role.PRIVACY_OFFICER: frozenset(
         _READ
-        | {P.EXPORT_REGISTER, P.EXPORT_DEIDENTIFY, P.EXPORT_REVIEW, P.QUARANTINE_READ, P.JOB_CONTROL, P.AUDIT_READ}
+        | {
+            P.EXPORT_REGISTER,
+            P.EXPORT_DEIDENTIFY,
+            P.EXPORT_REVIEW,
+            P.QUARANTINE_READ,
+            P.SIMILARITY_READ,
+            P.JOB_CONTROL,
+            P.AUDIT_READ,
+        }
     ),
     Role.RESEARCHER: frozenset(
         _READ
@@ -88,6 +99,8 @@ GRANTS: dict[Role, frozenset[Permission]] = {
             P.MODEL_IMPORT,
             P.MODEL_PROMOTE,
             P.EVALUATION_CREATE,
+            P.SIMILARITY_READ,
+            P.SIMILARITY_CREATE,
             P.STUDY_CREATE,
             P.JOB_CONTROL,
         }
@@ -111,6 +124,7 @@ CONTROLS: dict[str, Permission] = {
     "run": P.RUN_CREATE,
     "model": P.MODEL_IMPORT,
     "evaluation": P.EVALUATION_CREATE,
+    "similarity": P.SIMILARITY_CREATE,
     "study": P.STUDY_CREATE,
 }
 

@@ -194,6 +194,18 @@ class Client:
     def evaluation(self, id_: str) -> schemas.EvaluationOut:
         return self._call(schemas.EvaluationOut, "GET", f"/evaluations/{id_}")
 
+    def map_similarity(self, name: str, cohort: str, models: list[str], **spec: Any) -> schemas.SimilarityOut:
+        """Queue similarity maps. `spec`: places (image, x, y), device, gpus."""
+        body = {"name": name, "cohort": cohort, "models": models} | spec
+        return self._call(schemas.SimilarityOut, "POST", "/similarities", body)
+
+    def similarity(self, id_: str) -> schemas.SimilarityOut:
+        return self._call(schemas.SimilarityOut, "GET", f"/similarities/{id_}")
+
+    def maps(self, id_: str, image: int, x: float, y: float) -> schemas.MapsOut:
+        """The maps of every model around a point: shares of the image's width and height."""
+        return self._call(schemas.MapsOut, "GET", f"/similarities/{id_}/maps", image=image, x=x, y=y)
+
     def study(self, name: str, cohort: str, encoders: list[str], **spec: Any) -> schemas.StudyOut:
         """Queue a scaling study. `spec`: sizes, seeds, pretrain (budget, batch, ...), starts, baselines, gpus, ..."""
         body = {"name": name, "cohort": cohort, "encoders": encoders} | spec

@@ -61,7 +61,7 @@ def open_contest(spec: Spec) -> Contest:
     if twice:
         raise BadInput(f"Model {twice[0]} is named more than once; name each model once.")
     starts = {m.digest: start for m in models if (start := own_start(m))}
-    named = _unique_names([*models, *given, *starts.values()])
+    named = unique_names([*models, *given, *starts.values()])
     pairs: dict[tuple[str, str], str] = {}
     for model in models:
         for baseline in [*given, *(starts[d] for d in starts if d == model.digest)]:
@@ -86,7 +86,7 @@ def own_start(model: Model) -> Model | None:
     return Model.open(folder)
 
 
-def _unique_names(models: list[Model]) -> dict[str, Model]:
+def unique_names(models: list[Model]) -> dict[str, Model]:
     """Models by digest, each set of weights once; equal names of different weights get the digest behind them."""
     by_digest: dict[str, Model] = {}
     for model in models:

@@ -49,7 +49,8 @@ def unit_vectors(patches: np.ndarray) -> np.ndarray:
     """float16 [..., D] of length 1, from patch vectors of any length; a vector of zeros stays one."""
     wide = patches.astype(np.float32)
     length = np.linalg.norm(wide, axis=-1, keepdims=True)
-    return (wide / np.maximum(length, 1e-12)).astype(np.float16)
+    units: np.ndarray = (wide / np.maximum(length, 1e-12)).astype(np.float16)
+    return units
 
 
 def patch_at(point: Point, seen: Seen, rows: int, columns: int) -> tuple[int, int] | None:

@@ -52,6 +52,12 @@ def draw(image: np.ndarray, models: list[ModelMaps], point: Point) -> bytes:
     return out.getvalue()
 
 
+def palette() -> list[int]:
+    """The scale in 256 colours, r, g, b, r, ... of 0..255."""
+    colours = matplotlib.colormaps[COLOURS](np.arange(256), bytes=True)[:, :3]
+    return [int(value) for value in colours.ravel()]
+
+
 def _image(axes: Any, image: np.ndarray, model: ModelMaps, point: Point) -> None:
     """The radiograph with the patch of the last depth, or the point where the encoder does not see it."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0), aspect="auto")

@@ -116,7 +116,8 @@ def _read(path: Path, name: str) -> list[ModelMaps]:
     found: list[ModelMaps] = []
     with np.load(path) as stored:
         while f"{len(found)}-seen" in stored:
-            i, maps = len(found), []
+            i = len(found)
+            maps: list[Map] = []
             while f"{i}-{len(maps)}-place" in stored:
                 block, blocks, row, column = stored[f"{i}-{len(maps)}-place"].tolist()
                 maps.append(Map(block, blocks, (row, column), stored[f"{i}-{len(maps)}-values"]))

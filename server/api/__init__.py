@@ -15,6 +15,7 @@ from server.api import (
     people,
     runs,
     session,
+    similarities,
     sites,
     studies,
 )
@@ -34,6 +35,7 @@ def router() -> APIRouter:
         runs,
         models,
         evaluations,
+        similarities,
         studies,
         jobs,
         people,

@@ -262,6 +262,39 @@ class EvaluationOut(WorkOut):
     cohort_id: str
 
 
+class SimilarityOut(WorkOut):
+    """`result` says which images and models it holds, and which pictures were drawn."""
+
+    cohort_id: str
+
+
+class MapOut(Out):
+    """One depth: after the `block`-th of `blocks`."""
+
+    block: int
+    blocks: int
+    patch: tuple[int, int]
+    """Row and column of the chosen patch."""
+    median: float
+    values: list[list[float]]
+    """Cosines, row by row."""
+
+
+class ModelMapsOut(Out):
+    model: str
+    seen: tuple[float, float, float, float]
+    """Left, top, right and bottom of what the encoder sees, as shares of the image."""
+    depths: list[MapOut]
+    """Early to late; none where the encoder does not see the point."""
+
+
+class MapsOut(Out):
+    image: int
+    x: float
+    y: float
+    models: list[ModelMapsOut]
+
+
 class ChampionOut(Out):
     id: str
     site_id: str

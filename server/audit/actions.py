@@ -36,6 +36,7 @@ class Action(StrEnum):
     MODEL_IMPORT = "model:import"
     MODEL_PROMOTE = "model:promote"
     EVALUATION_CREATE = "evaluation:create"
+    SIMILARITY_CREATE = "similarity:create"
     STUDY_CREATE = "study:create"
     STUDY_EXTEND = "study:extend"
     STUDY_JUDGE = "study:judge"

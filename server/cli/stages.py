@@ -319,6 +319,18 @@ def evaluate(
         console.print(f"The report is {folder / 'report.html'}.", highlight=False)
 
 
+def similarity(
+    spec: Annotated[Path, typer.Argument(help="TOML or JSON: cohort, models, places.")],
+    folder: Annotated[Path, typer.Argument(help="New run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Draw which patches of an image each model finds alike to a chosen one, at four depths."""
+    result = run("similarity", read_spec(spec), folder, as_json=as_json)
+    if not as_json:
+        count = sum(len(image["points"]) for image in result["images"])
+        console.print(f"{count} pictures lie in {folder / 'panels'}.", highlight=False)
+
+
 def _from_scores(folder: Path) -> dict[str, Any]:
     """The result of a folder, made again by a process that may import the science; exits with its code on failure."""
     done = subprocess.run([sys.executable, "-m", "pipelines.evaluate", str(folder.resolve())], check=False)
@@ -380,7 +392,7 @@ def weights_list(as_json: Json = False) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (practice, deidentify, score, build, external, pretrain, evaluate):
+    for command in (practice, deidentify, score, build, external, pretrain, evaluate, similarity):
         app.command()(command)
     weights = typer.Typer(help="Open weights.", no_args_is_help=True)
     weights.command("import")(weights_import)

@@ -9,9 +9,9 @@ from typing import Any, cast
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Study
+from server.store.models import Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Similarity, Study
 
-Resource = Export | LabelRun | Cohort | Run | Model | Evaluation | Study
+Resource = Export | LabelRun | Cohort | Run | Model | Evaluation | Similarity | Study
 RESOURCES: dict[str, type[Resource]] = {
     "export": Export,
     "label": LabelRun,
@@ -19,6 +19,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "run": Run,
     "model": Model,
     "evaluation": Evaluation,
+    "similarity": Similarity,
     "study": Study,
 }
 CARD = "card.json"

@@ -13,10 +13,22 @@ from server.errors import Conflict, NotFound
 from server.jobs import service as job_service
 from server.jobs.states import ENDED
 from server.settings import Settings
-from server.store.models import Champion, Cohort, Evaluation, Export, Job, LabelRun, Model, Run, Site, Study
+from server.store.models import (
+    Champion,
+    Cohort,
+    Evaluation,
+    Export,
+    Job,
+    LabelRun,
+    Model,
+    Run,
+    Similarity,
+    Site,
+    Study,
+)
 from server.store.paging import LIMIT, Page, newest
 
-R = TypeVar("R", Site, Export, LabelRun, Cohort, Run, Model, Evaluation, Study, Champion, Job)
+R = TypeVar("R", Site, Export, LabelRun, Cohort, Run, Model, Evaluation, Similarity, Study, Champion, Job)
 
 
 def get(session: Session, model: type[R], id_: str) -> R:
@@ -54,7 +66,7 @@ def queue(
     session: Session,
     caller: Caller,
     settings: Settings,
-    row: Export | LabelRun | Cohort | Run | Model | Evaluation | Study,
+    row: Export | LabelRun | Cohort | Run | Model | Evaluation | Similarity | Study,
     stage: str,
     spec: dict[str, Any],
     *,
@@ -66,14 +78,7 @@ def queue(
     """Queue the stage that makes `row`, in its folder when no other is given, behind the jobs `needs`."""
     session.add(row)
     session.flush()
-    verb = {
-        "deidentify": "De-identify",
-        "build": "Build",
-        "pretrain": "Pretrain",
-        "import": "Import",
-        "scale": "Judge",
-        "external": "Build",
-    }
+    verb = {"deidentify": "De-identify", "scale": "Judge", "external": "Build", "similarity": "Map"}
     return job_service.enqueue(
         session,
         stage=stage,

@@ -157,6 +157,14 @@ class Evaluation(Work, Base):
     cohort: Mapped[Cohort] = relationship()
 
 
+class Similarity(Work, Base):
+    """Maps of which patches of a cohort's images several models find alike."""
+
+    __tablename__ = "similarity"
+    cohort_id: Mapped[str] = mapped_column(ForeignKey("cohort.id"))
+    cohort: Mapped[Cohort] = relationship()
+
+
 class Champion(Base):
     """The model in use for a task of a site, from its evaluation until another follows it (`before_id`)."""
 

@@ -29,6 +29,7 @@ RAIL = (
     ("Runs", "/runs", Permission.RUN_READ),
     ("Models", "/models", Permission.MODEL_READ),
     ("Evaluations", "/evaluations", Permission.EVALUATION_READ),
+    ("Similarity maps", "/similarities", Permission.SIMILARITY_READ),
     ("Scaling studies", "/studies", Permission.STUDY_READ),
     ("Jobs", "/jobs", Permission.JOB_READ),
 )

@@ -13,6 +13,7 @@ from server.web.pages import (
     review,
     runs,
     signin,
+    similarities,
     studies,
 )
 
@@ -29,6 +30,7 @@ routers = [
         models,
         champions,
         evaluations,
+        similarities,
         studies,
         jobs,
         admin,

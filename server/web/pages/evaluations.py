@@ -103,7 +103,8 @@ def detail_of(
     return page(
         request, session, caller, "evaluation.html", row.name, evaluation=row, jobs=jobs,
         job=jobs[0] if jobs else None, models=[m for m in named if m],
-        state=STATES[row.state], sites={e.site for e in row.cohort.exports}, may=may(caller, promote=P.MODEL_PROMOTE),
+        state=STATES[row.state], sites={e.site for e in row.cohort.exports},
+        may=may(caller, promote=P.MODEL_PROMOTE, maps=P.SIMILARITY_CREATE),
         tasks=(row.result or {}).get("tasks", {}),
         contaminated=[m for m in (row.result or {}).get("models", ()) if m.get("contaminated")],
         problem=problem.detail if problem else None,

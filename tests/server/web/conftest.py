@@ -13,7 +13,21 @@ from server.access import COMMAND_LINE, Role
 from server.app import create_app
 from server.services import people, sites
 from server.settings import Settings
-from server.store.models import Cohort, Evaluation, Export, Job, JobEvent, LabelRun, Model, Review, Run, Study, now
+from server.store.models import (
+    Cohort,
+    Evaluation,
+    Export,
+    Job,
+    JobEvent,
+    LabelRun,
+    Model,
+    Review,
+    Run,
+    Similarity,
+    Study,
+    now,
+)
+from tests.server.mapped import write_mapped
 
 PASSWORD = "a long enough password"
 COUNTS = {
@@ -92,8 +106,19 @@ def _furnish(session, site, root: Path) -> None:
     (root / "evaluations" / "ready").mkdir(parents=True)
     (root / "evaluations" / "ready" / "report.html").write_text("<p style='color:red'>The answer</p>")
     (root / "evaluations" / "ready" / "report.pdf").write_bytes(b"%PDF-1.4")
+    _furnish_similarities(session, root)
     _furnish_studies(session, root)
     _furnish_jobs(session)
+
+
+def _furnish_similarities(session, root: Path) -> None:
+    for number, state in enumerate(("waiting", "working", "ready", "failed")):
+        row = Similarity(id=f"6{number:011d}", name=f"Maps {state}", cohort_id="c00000000002", state=state)
+        row.spec, row.folder = {"models": ["b00000000002"], "places": []}, f"similarities/{state}"
+        row.practice, row.result = state == "ready", None
+        if state == "ready":
+            row.result = write_mapped(root / row.folder)
+        session.add(row)
 
 
 def _furnish_studies(session, root: Path) -> None:

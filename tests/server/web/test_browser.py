@@ -128,3 +128,22 @@ def _finish(app, run):
         job.state = "succeeded"
         result = session.get_one(LabelRun, "100000000002").result
         finish.apply(session, job, result, app.state.settings.root)
+
+
+def test_a_click_on_an_image_moves_the_ring_and_the_maps(address, tmp_path):
+    with sync_playwright() as p:
+        browser = _chromium(p)
+        page = browser.new_page(viewport={"width": 1280, "height": 1100})
+        page.goto(f"{address}/similarities/600000000002?image=9")
+        page.fill("input[name=name]", "researcher")
+        page.fill("input[name=password]", PASSWORD)
+        page.click("button.primary")
+        page.goto(f"{address}/similarities/600000000002?image=9")
+        page.click("input[type=image]", position={"x": 300, "y": 250})
+        page.wait_for_url("**at.x=300*")
+        ring = page.locator(".ring")
+        assert (ring.get_attribute("cx"), ring.get_attribute("cy")) == ("300.00", "250.00")
+        assert page.locator(".patch:not(.under)").first.get_attribute("x") == "240.00"
+        assert page.locator(".maps image").count() == 2
+        page.screenshot(path=tmp_path / "maps.png", full_page=True)
+        browser.close()

@@ -12,10 +12,11 @@ PAGES = [
     "/", "/exports", "/exports/new", "/review", "/review/e00000000002", "/labels", "/labels/new", "/cohorts",
     "/cohorts/external", "/cohorts/c10000000000",
     "/cohorts/new", "/runs", "/runs/new", "/models", "/models/new", "/evaluations", "/evaluations/new", "/jobs",
-    "/champions", "/studies", "/studies/new", "/sites", "/people", "/audit",
+    "/champions", "/similarities", "/similarities/new", "/studies", "/studies/new", "/sites", "/people", "/audit",
     *[f"/exports/e{n:011d}" for n in range(6)],
     *[f"/{kind}s/{letter}{n:011d}" for kind, letter in
-      (("label", "1"), ("cohort", "c"), ("run", "a"), ("model", "b"), ("evaluation", "d"), ("studie", "5"))
+      (("label", "1"), ("cohort", "c"), ("run", "a"), ("model", "b"), ("evaluation", "d"),
+       ("similaritie", "6"), ("studie", "5"))
       for n in range(4)],
     *[f"/jobs/f{n:011d}" for n in range(6)],
 ]  # fmt: skip
@@ -31,7 +32,9 @@ def test_every_page_renders_with_one_heading_and_a_state(browse, path):
     assert " None" not in re.sub(r"<script.*?</script>", "", page.text)
 
 
-@pytest.mark.parametrize("path", ["/", "/exports", "/runs/a00000000002", "/studies/500000000002", "/signin"])
+@pytest.mark.parametrize(
+    "path", ["/", "/exports", "/runs/a00000000002", "/similarities/600000000002", "/studies/500000000002", "/signin"]
+)
 def test_pages_obey_the_content_security_policy(browse, path):
     """No inline script, no inline style, no handler attribute, nothing from another host."""
     text = browse().get(path).text
