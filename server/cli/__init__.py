@@ -13,7 +13,7 @@ from pipelines.contract import EXIT_CODES, BadInput, Outcome
 # Which file adds which commands, in the order of the help. Importing all takes two seconds, most of them for the
 # database and the web; a command imports its own file alone.
 FILES = {
-    "stages": ("practice", "deidentify", "score", "build", "external", "pretrain", "evaluate", "weights"),
+    "stages": ("practice", "deidentify", "score", "build", "external", "pretrain", "evaluate", "similarity", "weights"),
     "scaling": ("scale",),
     "labels": ("label",),
     "policy": ("policy",),

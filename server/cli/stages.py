@@ -328,7 +328,8 @@ def similarity(
     result = run("similarity", read_spec(spec), folder, as_json=as_json)
     if not as_json:
         count = sum(len(image["points"]) for image in result["images"])
-        console.print(f"{count} pictures lie in {folder / 'panels'}.", highlight=False)
+        lie = "1 picture lies" if count == 1 else f"{count} pictures lie"
+        console.print(f"{lie} in {folder / 'panels'}.", highlight=False)
 
 
 def _from_scores(folder: Path) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def test_the_api_page(tmp_path, services):
     done = bash("\n".join(blocks("api.md", "sh")), tmp_path, services)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
     assert '"answer"' in done.stdout
+    assert '"block":1,"blocks":3' in (tmp_path / "maps.json").read_text()
+    assert (tmp_path / "apex.png").read_bytes().startswith(b"\x89PNG")
     assert '"state":"ready"' in done.stdout.replace(" ", "")
     everything = done.stdout + (tmp_path / "services.log").read_text()
     names = {p.name.split("_")[0] for p in (tmp_path / "export" / "DICOM").iterdir() if "_" in p.name}
