@@ -30,6 +30,7 @@ class Batch:
 class Sampler:
     """An endless stream of epochs, each a seeded permutation of the subset, cut into batches.
 
+    The loop and what prefetches for it may ask at once, from threads of their own.
     `skipped` batches have been left out so far; a step after them sees what comes later in the stream.
     """
 
@@ -47,13 +48,16 @@ class Sampler:
         positions = np.arange(number * self.size, (number + 1) * self.size, dtype=np.int64)
         epochs, places = np.divmod(positions, len(self.rows))
         first, last = int(epochs[0]), int(epochs[-1])
-        self._orders = {e: self._orders.get(e, _EMPTY) for e in range(first, last + 1)}
+        kept = self._orders
+        orders = {e: kept[e] if e in kept else self._order(e) for e in range(first, last + 1)}
         rows = np.empty_like(positions)
-        for epoch, order in self._orders.items():
-            if not len(order):
-                order = self._orders[epoch] = generator(self.seed, SHUFFLE, epoch).permutation(len(self.rows))
+        for epoch, order in orders.items():
             rows[epochs == epoch] = self.rows[order[places[epochs == epoch]]]
+        self._orders = orders
         return Batch(step, number, rows, positions, self.first, self.last)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return generator(self.seed, SHUFFLE, epoch).permutation(len(self.rows))
 
 
 def generator(seed: int, stream: int, *place: int) -> np.random.Generator:
@@ -64,6 +68,3 @@ def generator(seed: int, stream: int, *place: int) -> np.random.Generator:
 def torch_seed(seed: int, stream: int, *place: int) -> int:
     """A seed for torch's own generators at a place of a stream."""
     return int(np.random.SeedSequence([seed, stream, *map(int, place)]).generate_state(1, np.uint64)[0] >> 1)
-
-
-_EMPTY = np.empty(0, np.int64)

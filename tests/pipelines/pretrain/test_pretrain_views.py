@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +104,19 @@ def test_the_stream_is_a_function_of_seed_and_step() -> None:
         assert sorted(stream[epoch * 10 : epoch * 10 + 10]) == rows.tolist()
     assert not np.array_equal(stream[:10], stream[10:20])
     assert not np.array_equal(Sampler(rows, 4, seed=4).batch(0).rows_B, there[0])
+
+
+def test_the_loop_and_what_prefetches_for_it_may_ask_at_once() -> None:
+    plain, shared = Sampler(np.arange(5), 8, seed=0), Sampler(np.arange(5), 8, seed=0)
+    expected = [plain.batch(step).rows_B for step in range(400)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            seen = list(threads.map(lambda step: shared.batch(step % 400).rows_B, range(1600)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(np.array_equal(rows, expected[step % 400]) for step, rows in enumerate(seen))
 
 
 def test_a_batch_larger_than_the_subset_takes_several_epochs() -> None:
