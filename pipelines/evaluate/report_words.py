@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.evaluate import looks
 from pipelines.evaluate.answer import with_interval
 from pipelines.evaluate.deviation import in_words
 from pipelines.evaluate.methods import NEAREST, SHARES, TEMPERATURE
@@ -48,7 +49,7 @@ def sure(result: dict[str, Any]) -> str:
         f"From {test['images']:,} frontal images of {test['patients']:,} test patients; no model was pretrained on "
         "any of them. "
         f"Square brackets hold 95 % intervals over {result['settings']['resamples']:,} draws of patients{seeds}. "
-        f"Looks at this test split that were counted, this one among them: {result['looks']}."
+        f"{looks.in_words(result['looks'])}"
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipelines import tables
 from pipelines.cohort import Cohort
 from pipelines.contract import BadInput, RunFolder, write_atomic
-from pipelines.evaluate import measured
+from pipelines.evaluate import looks, measured
 from pipelines.evaluate.deviation import measure_deviations
 from pipelines.evaluate.judge import FACTS, MADE, judge
 from pipelines.evaluate.leakage import check_leakage, contaminated
@@ -65,6 +65,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     models, store = bench.contest.all, spec.store or run.root
     scores = score_all(spec, run, bench, models)
     not_scored += _without_text(bench, scores, tasks)
+    look = looks.count(bench.cohort, models, run, spec.looks)
     parts = [task.measure(bench, models, spec, run, store) for task in tasks.values()]
     found = pa.concat_tables([tables.MEASURES.empty_table(), *parts])
     written = {
@@ -75,7 +76,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     for name, (table, schema) in written.items():
         tables.write_table(run.root / f"{name}.parquet", table, schema)
         run.artifact(name, run.root / f"{name}.parquet")
-    facts = _facts(spec, bench, bench.not_scored + not_scored)
+    facts = _facts(spec, bench, bench.not_scored + not_scored) | {"looks": look}
     facts["deviations"] = measure_deviations(models, bench.cohort, spec.device, run, store)
     facts["similarity"] = write_panels(bench.cohort, bench.images, models, spec.similarity, spec.device, run, store)
     write_atomic(run.root / FACTS, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
@@ -126,7 +127,6 @@ def _facts(spec: Spec, bench: Bench, not_scored: list[dict[str, Any]]) -> dict[s
     return {
         "protocol": "full" if len(set(spec.seeds)) >= FULL_PROTOCOL_SEEDS else "below",
         "practice": cohort.practice or any(m.card.practice for m in contest.all),
-        "looks": spec.looks,
         "cohort": {
             "digest": cohort.digest,
             "practice": cohort.practice,

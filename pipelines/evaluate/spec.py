@@ -68,8 +68,8 @@ class Spec(Base):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: Annotated[Path | None, Ref("internal")] = None
     """Folder of features and score parts that evaluations share; None takes the run folder."""
-    looks: Annotated[int, Ref("internal")] = 1
-    """Which look at these test patients this one is, by the count of whoever keeps one; a command line keeps none."""
+    looks: Annotated[int | None, Ref("internal")] = None
+    """Which look at these test patients this one is, by a control plane's count; None counts in the cohort's folder."""
 
     @field_validator("methods")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from pipelines.contract import write_atomic
+from pipelines.evaluate import looks
 from pipelines.evaluate.answer import METRIC_WORDS, TASK_WORDS, conjunction, number
 from pipelines.evaluate.report import stylesheet
 from pipelines.evaluate.tasks import TITLES
@@ -61,7 +62,7 @@ def context(result: dict[str, Any]) -> dict[str, Any]:
         "settings": result["settings"],
         "read": [READ[task] for task in dict.fromkeys(c["task"] for c in result["curves"]) if task in READ],
         "digest": result["cohort"]["digest"],
-        "looks": result["looks"],
+        "looks": looks.in_words(result["looks"]),
         "left_out": [name for g in result["groups"] for name in g["left_out"]],
     }
 

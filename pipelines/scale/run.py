@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipelines import tables
 from pipelines.contract import BadInput, RunFolder, read_json
-from pipelines.evaluate import measured, measures, results
+from pipelines.evaluate import looks, measured, measures, results
 from pipelines.evaluate.models import Model
 from pipelines.evaluate.results import MACRO, Measured
 from pipelines.evaluate.run import Bench, prepare, refuse_nothing
@@ -45,6 +45,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
         raise BadInput(f"{nothing[0]} has nothing to be compared with; give its open weights as a baseline.")
     store = spec.store or run.root
     scores = score_all(spec, run, bench, bench.contest.all)
+    look = looks.count(bench.cohort, bench.contest.all, run, spec.looks)
     parts = [task.measure(bench, bench.contest.all, spec, run, store) for task in tasks.values()]
     found = pa.concat_tables([tables.MEASURES.empty_table(), *parts])
     baselines = list({m.name: m for g in groups for models in g.baselines for m in models}.values())
@@ -59,7 +60,7 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
         run.artifact(name, run.root / f"{name}.parquet")
     curves = [c for g in groups for c in _curves(g, drawn, validation, spec.alpha)]
     not_scored += [_without_headline(task, bench) for task in tasks if task not in drawn]
-    result = _result(spec, bench, groups, curves) | {"not_scored": bench.not_scored + not_scored}
+    result = _result(spec, bench, groups, curves) | {"not_scored": bench.not_scored + not_scored, "looks": look}
     report.write(run.root / "report.html", result)
     run.artifact("report", run.root / "report.html")
     return result
@@ -145,7 +146,6 @@ def _result(spec: Spec, bench: Bench, groups: list[Group], curves: list[dict[str
         "answer": report.answer(curves),
         "protocol": "full" if min(seeds, len(set(spec.seeds))) >= FULL_PROTOCOL_SEEDS else "below",
         "practice": cohort.practice or any(m.card.practice for m in contest.all),
-        "looks": spec.looks,
         "cohort": {
             "digest": cohort.digest,
             "splits": {

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from pipelines import tables
 from pipelines.contract import Outcome, run_stage
 from pipelines.evaluate.promotion import rule
-from server.cli import app
+from server.cli import command_line
 from server.cli.stages import read_spec
 from tests.cohorts import SENTENCES, draw
 from tests.pipelines.evaluate.folders import tiny_mi2, tiny_model
@@ -129,7 +129,8 @@ def test_what_cannot_be_is_refused_in_one_sentence(world, tmp_path, capsys, chan
 @pytest.mark.slow
 def test_the_command_line_says_the_same(world, tmp_path):
     root, _ = world
-    done = CliRunner().invoke(app, ["evaluate", str(root / "spec.toml"), str(tmp_path / "eval")])
+    done = CliRunner().invoke(command_line(["stages"]), ["evaluate", str(root / "spec.toml"), str(tmp_path / "eval")])
     assert done.exit_code == 0, done.output
-    assert result(tmp_path / "eval") == result(root / "eval")
+    told, first = result(tmp_path / "eval"), result(root / "eval")
+    assert told["looks"] > first["looks"] and told | {"looks": 0} == first | {"looks": 0}
     assert " ".join(result(root / "eval")["answer"].split()) in " ".join(done.output.split())
