@@ -13,5 +13,6 @@ class Spec(Evaluation):
 
     tasks: tuple[Task, ...] = ("findings", "lines", "view")
     methods: tuple[Literal["linear"], ...] = ("linear",)
+    similarity: Literal[0] = 0
     alpha: float = Field(0.05, gt=0, lt=0.5)
     """Error rate of the break-even over sizes and tasks together."""

@@ -22,6 +22,9 @@ from pipelines.similarity.panel import draw, palette
 from pipelines.similarity.report import choose_tips
 from pipelines.similarity.spec import Place, Spec
 
+FOUND = 4
+"""Images that are shown of a label."""
+
 
 def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     """Write `images/`, `vectors/`, `panels/` and `scale.png`."""
@@ -50,14 +53,24 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
 
 
 def _places(spec: Spec, cohort: Cohort) -> list[tuple[Place, str]]:
-    """Places and what is there, in words; by itself the tips that a report of an evaluation shows."""
+    """Places and what is there, in words: those given, else images of a label, else the tips that a report shows."""
     if spec.places:
         if any(place.image >= len(cohort) for place in spec.places):
             raise BadInput(f"The cohort has images 0 to {len(cohort) - 1}; choose one of these.")
         return [(place, "") for place in spec.places]
-    tips = choose_tips(cohort, frontal_images(cohort), 1)
+    images = frontal_images(cohort)
+    test = images.rows[images.of("test")]
+    if spec.label is not None:
+        rows = test[cohort.label_matrix([spec.label])[test, 0] == 1][:FOUND]
+        if not len(rows):
+            known = ", ".join(cohort.label_names()) or "none"
+            raise BadInput(f"No test image is positive for the label asked for; the cohort's labels are {known}.")
+        return [(Place(image=int(row)), spec.label) for row in rows]
+    tips = choose_tips(cohort, images, 1)
     if not tips:
-        raise BadInput("The cohort has no test image with a drawn tip of a line or tube; name images in 'places'.")
+        raise BadInput(
+            "The cohort has no test image with a drawn tip of a line or tube; name images in 'places', or a 'label'."
+        )
     return [(Place(image=t.image, x=t.point.x, y=t.point.y), f"tip of {t.label}") for t in tips]
 
 

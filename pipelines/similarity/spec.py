@@ -33,5 +33,7 @@ class Spec(Base):
     models: Annotated[tuple[Path, ...], Ref("model"), Field(min_length=1, max_length=8)]
     """Drawn one below the other, in this order."""
     places: tuple[Place, ...] = Field((), max_length=20)
-    """None takes the first test image of each kind of line or tube whose tip is drawn, at its tip."""
+    label: str | None = None
+    """Without places: the first four test images whose study is positive for this label, to be pointed at. Without
+    either: the first test image of each kind of line or tube whose tip is drawn, at its tip."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

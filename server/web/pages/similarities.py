@@ -46,6 +46,7 @@ class SimilarityForm(FormData):
     cohort: str = ""
     models: list[str] = []  # noqa: RUF012 - pydantic fields
     images: str = ""
+    label: str = ""
 
 
 @router.get("")

@@ -73,10 +73,21 @@ def test_without_places_it_takes_the_tips(world: Path) -> None:
         assert not any(value in everything for value in index[column].to_pylist())
 
 
+def test_a_label_takes_the_first_test_images_that_have_it(world: Path) -> None:
+    _, result, _ = ask(world, "label", label="Effusion")
+    cohort = Cohort.open(world / "cohort")
+    test = cohort.rows("test")
+    positive = test[cohort.label_matrix(["Effusion"])[test, 0] == 1]
+    assert [i["image"] for i in result["images"]] == positive[:4].tolist()
+    assert all(i["points"] == [] for i in result["images"])
+
+
 def test_what_is_wrong_is_said_in_a_sentence(world: Path) -> None:
     outcome, _, said = ask(world, "beyond", places=[{"image": 60}])
     assert outcome is Outcome.BAD_INPUT and said == "The cohort has images 0 to 59; choose one of these."
     plain = make_cohort(world / "plain", patients=6, side=56)
+    outcome, _, said = ask(world, "no-label", label="Nodule")
+    assert outcome is Outcome.BAD_INPUT and "labels are Cardiomegaly, ETT, Effusion" in said
     outcome, _, said = ask(world, "no-tips", cohort=str(plain))
     assert outcome is Outcome.BAD_INPUT and "name images in 'places'" in said
 
