@@ -6,6 +6,7 @@ from those of transformers. Sources: arXiv 2304.07193 (DINOv2), 2309.16588 (regi
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipelines.encoders.depths import watch
-from pipelines.encoders.stream import norms_keep_type, to_stream
+from pipelines.encoders.fold import linear_scale, norm_linear
+from pipelines.encoders.stream import outside_autocast, to_stream
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,21 @@ class VitBlock(Block):
         """Tokens to tokens. With `packed` = ((images, tokens of each), ...) the input is [1, all tokens, D]: norms and
         linear layers see it whole, attention each size by itself."""
         shapes = packed or (tuple(x_BND.shape[:2]),)
-        x_BND = x_BND + self._drop(self.drop_path1, _scale(self.ls1, self._attend(self.norm1(x_BND), shapes)), shapes)
-        return x_BND + self._drop(self.drop_path2, _scale(self.ls2, self.mlp(self.norm2(x_BND))), shapes)
+        x_BND = x_BND + self._drop(self.drop_path1, self._attend(x_BND, shapes), shapes)
+        return x_BND + self._drop(self.drop_path2, self._mlp(x_BND), shapes)
 
     def _attend(self, x_BND: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
         heads, lead = self.attn.num_heads, x_BND.shape[:2]
-        parts = self.attn.qkv(x_BND).flatten(0, 1).split([b * n for b, n in shapes])
+        parts = norm_linear(x_BND, self.norm1, self.attn.qkv).flatten(0, 1).split([b * n for b, n in shapes])
         out = []
         for part, (b, n) in zip(parts, shapes, strict=True):
             q, k, v = part.view(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
             out.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b * n, -1))
-        return self.attn.proj((out[0] if len(out) == 1 else torch.cat(out)).view(*lead, -1))
+        joined_BND = (out[0] if len(out) == 1 else torch.cat(out)).view(*lead, -1)
+        return linear_scale(joined_BND, self.attn.proj, self.ls1.gamma)
+
+    def _mlp(self, x_BND: Tensor) -> Tensor:
+        return linear_scale(self.mlp.act(norm_linear(x_BND, self.norm2, self.mlp.fc1)), self.mlp.fc2, self.ls2.gamma)
 
     def _drop(self, drop: nn.Module, x_BND: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
         """Drop paths of whole images, which packed tokens would otherwise share."""
@@ -72,11 +78,6 @@ class VitBlock(Block):
         parts = x_BND.flatten(0, 1).split([b * n for b, n in shapes])
         dropped = [drop(p.view(b, n, -1)).flatten(0, 1) for p, (b, n) in zip(parts, shapes, strict=True)]
         return torch.cat(dropped).view_as(x_BND)
-
-
-def _scale(scale: nn.Module, x_BND: Tensor) -> Tensor:
-    """LayerScale in the type of the tokens; a float32 factor would make them float32 again."""
-    return x_BND * scale.gamma.to(x_BND.dtype)
 
 
 class Vit(VisionTransformer):
@@ -102,7 +103,6 @@ class Vit(VisionTransformer):
         if dims.registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, dims.registers, dims.dim))
         self.registers = dims.registers
-        norms_keep_type(self.blocks)  # the last norm stays: features leave the tower in float32
 
     def forward(self, x_BCHW: Tensor, masks_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """CLS token [B, D] and patch tokens [B, H, W, D] after the final norm.
@@ -128,7 +128,7 @@ class Vit(VisionTransformer):
         ]
 
     def _embed(self, x_BCHW: Tensor, masks_BN: Tensor | None) -> Tensor:
-        x_BHWD = self.patch_embed(x_BCHW)
+        x_BHWD = self._patches(x_BCHW)
         B, H, W, D = x_BHWD.shape
         x_BND = x_BHWD.reshape(B, H * W, D)
         if masks_BN is not None:
@@ -139,6 +139,12 @@ class Vit(VisionTransformer):
         if self.registers:  # they have no position
             rest.insert(0, to_stream(self.register_tokens).expand(B, -1, -1))
         return torch.cat([cls_BND, *rest], 1)
+
+    def _patches(self, x_BCHW: Tensor) -> Tensor:
+        """Patch embeddings [B, H, W, D] as a matrix product: a GPU takes ten times as long for the convolution."""
+        side, layer = self.patch_embed.patch_size[0], self.patch_embed.proj
+        cut = x_BCHW.unflatten(2, (-1, side)).unflatten(4, (-1, side)).permute(0, 2, 4, 1, 3, 5).flatten(3)
+        return F.linear(cut, layer.weight.flatten(1), layer.bias)
 
     def _through_blocks(self, x_BND: Tensor, packed: tuple[tuple[int, int], ...] = ()) -> Tensor:
         for block in self.blocks:
@@ -155,16 +161,22 @@ class Vit(VisionTransformer):
     def positions(self, height: int, width: int) -> Tensor:
         """Position embeddings [1, 1 + H * W, D], resampled as DINOv2 and transformers do: bicubic, and antialiased only
         in models with registers."""
-        grid = self.patch_embed.grid_size
-        if (height, width) == tuple(grid):
+        grid = tuple(self.patch_embed.grid_size)
+        if (height, width) == grid:
             return self.pos_embed
-        square = self.pos_embed[:, 1:].reshape(1, *grid, -1).permute(0, 3, 1, 2)
-        antialias = self.registers > 0
-        resized = F.interpolate(
-            square.float(), (height, width), mode="bicubic", align_corners=False, antialias=antialias
-        )
-        flat = resized.permute(0, 2, 3, 1).reshape(1, height * width, -1).to(self.pos_embed.dtype)
+        weights_PG = _resampling(grid, (height, width), self.registers > 0).to(self.pos_embed.device)
+        with outside_autocast(self.pos_embed):
+            flat = (weights_PG @ self.pos_embed[0, 1:].float())[None].to(self.pos_embed.dtype)
         return torch.cat([self.pos_embed[:, :1], flat], 1)
+
+
+@functools.cache
+def _resampling(grid: tuple[int, int], size: tuple[int, int], antialias: bool) -> Tensor:
+    """float32 [patches of `size`, patches of `grid`]: bicubic resampling as a matrix, made of answers to unit images.
+    The same every time, and one product where a GPU takes 2 ms for the interpolation of so many channels."""
+    units = torch.eye(grid[0] * grid[1], device="cpu").view(-1, 1, *grid)
+    answers = F.interpolate(units, size, mode="bicubic", align_corners=False, antialias=antialias)
+    return answers.flatten(1).T.contiguous()
 
 
 class DinoHead(nn.Module):

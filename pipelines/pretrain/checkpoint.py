@@ -55,8 +55,13 @@ class Checkpoints:
             self._forget({s for s in self._steps() if s > step})
 
     def load(self, step: int, device: torch.device, cohort: str) -> dict[str, Any]:
-        """The state of a checkpoint; BadInput when it belongs to other data."""
+        """The state of a checkpoint; BadInput when it belongs to other data, Retry when its GPU is gone."""
         state: dict[str, Any] = torch.load(self._path(step), map_location=device, weights_only=True)
+        if device.type == "cpu" and state.get("device", "cpu") != "cpu":
+            raise Retry(
+                "This run began on a GPU and none can be used now; look at the machine with nvidia-smi, then start the "
+                "run again: it goes on from its last checkpoint."
+            )
         if state["cohort"] != cohort:
             raise BadInput("The cohort was changed since this run began; start a new run on it in a new folder.")
         return state

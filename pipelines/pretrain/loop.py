@@ -235,6 +235,7 @@ class _Training:
             "task": self.task.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "cohort": self.plan.cohort,
+            "device": self.device.type,
             "threads": torch.get_num_threads(),
             "last": self.last,
             "guard": self.guard.state_dict(),

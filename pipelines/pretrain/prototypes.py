@@ -34,8 +34,16 @@ class Assignments:
 
     def probabilities(self, first: int, last: int) -> Tensor:
         """float32 [T, last - first, K] of the items from `first` to `last`."""
-        logits_TnK = (self.features_TND[:, first:last] @ self.prototypes_KD.T).float()
-        return F.softmax(logits_TnK / self.temperature + self.shift_K, dim=-1)
+        return balanced(self.logits(first, last), self.shift_K, self.temperature)
+
+    def logits(self, first: int, last: int) -> Tensor:
+        """[T, last - first, K], in the type of the features."""
+        return self.features_TND[:, first:last] @ self.prototypes_KD.T
+
+
+def balanced(logits: Tensor, shift_K: Tensor, temperature: float | Tensor) -> Tensor:
+    """float32 probabilities of the teacher's logits."""
+    return F.softmax(logits.float() / temperature + shift_K, dim=-1)
 
 
 def prototype_loss(
@@ -61,9 +69,17 @@ def prototype_loss(
 
 
 def value_and_gradient(
-    logits_VnK: Tensor, teacher_TnK: Tensor, pairs_VT: Tensor, weight_n: Tensor, temperature: float
+    logits_VnK: Tensor,
+    teacher_logits_TnK: Tensor,
+    shift_K: Tensor,
+    heat: Tensor,
+    pairs_VT: Tensor,
+    weight_n: Tensor,
+    temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """Loss of a piece (scalar) and its gradient by the student's logits, in their type."""
+    """Loss of a piece (scalar) and its gradient by the student's logits, in their type. `heat` is the teacher's
+    temperature: as a tensor, since it changes from step to step and a compiled form is made for the numbers it gets."""
+    teacher_TnK = balanced(teacher_logits_TnK, shift_K, heat)
     log_p_VnK = F.log_softmax(logits_VnK.float() / temperature, dim=-1)
     if len(teacher_TnK) == 1:
         target_VnK = pairs_VT[:, 0, None, None] * teacher_TnK
@@ -93,12 +109,14 @@ class _Pieces(torch.autograd.Function):
         kind = teacher.features_TND.dtype
         student, prototypes = student_VND.to(kind), prototypes_KD.to(kind)
         by_student, by_prototypes = torch.empty_like(student_VND), torch.zeros_like(prototypes_KD)
-        total = student_VND.new_zeros(())
+        total, heat = student_VND.new_zeros(()), student_VND.new_full((), teacher.temperature)
         for first in range(0, student.shape[1], step):
             part_VnD = student[:, first : first + step]
             loss, gradient_VnK = piece(
                 part_VnD @ prototypes.T,
-                teacher.probabilities(first, first + step),
+                teacher.logits(first, first + step),
+                teacher.shift_K,
+                heat,
                 pairs_VT,
                 weight_N[first : first + step],
                 temperature,

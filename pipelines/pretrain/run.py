@@ -43,13 +43,26 @@ def run(spec: Spec, run: RunFolder) -> dict[str, Any]:
     except torch.OutOfMemoryError:
         share = spec.batch // ranks.world
         raise BadInput(too_small(share if spec.micro_batch == "auto" else min(spec.micro_batch, share))) from None
-    except torch.AcceleratorError:
+    except RuntimeError:
+        if works(device):
+            raise
         raise Retry(
             "The GPU failed in the middle of a step; look at its state with nvidia-smi, then start the run again: "
             "it goes on from its last checkpoint."
         ) from None
     finally:
         ranks.close()
+
+
+def works(device: torch.device) -> bool:
+    """Whether a GPU still answers. One that failed fails at every call after, and cuBLAS, cuDNN and compiled kernels
+    tell of it by a RuntimeError of no particular kind."""
+    try:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _run(spec: Spec, run: RunFolder, ranks: Ranks, device: torch.device) -> dict[str, Any]:

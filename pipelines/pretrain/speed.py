@@ -13,6 +13,8 @@ from torch import nn
 
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+FORMS = 64
+"""Compiled forms of one function at most."""
 
 
 def worth_compiling(encoder: str, device: torch.device) -> bool:
@@ -42,8 +44,8 @@ class Speed:
                     block._compiled_call_impl = self._compiler.form(block._call_impl, dynamic=False)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A compiled form of a function, for any number of rows."""
-        return self._compiler.form(function, dynamic=True) if self.compile else function
+        """A compiled form of a function; sizes that turn out to vary are left open."""
+        return self._compiler.form(function, dynamic=None) if self.compile else function
 
     @cached_property
     def _compiler(self) -> _Compiler:
@@ -58,8 +60,13 @@ class _Compiler:
     def __init__(self, warn: Callable[[str], None]) -> None:
         self.warn, self.failed = warn, False
 
-    def form(self, plain: Callable[..., Any], dynamic: bool) -> Callable[..., Any]:
-        from torch._dynamo.exc import TorchDynamoException  # late: it takes a second, and most runs compile nothing
+    def form(self, plain: Callable[..., Any], dynamic: bool | None) -> Callable[..., Any]:
+        from torch._dynamo import config  # late: it takes a second, and most runs compile nothing
+        from torch._dynamo.exc import TorchDynamoException
+
+        # All blocks are forms of one function: views, student and teacher, and every micro-batch that is tried. Beyond
+        # the limit, 8, dynamo goes back to the plain form without a word.
+        config.recompile_limit = FORMS
 
         made = torch.compile(plain, dynamic=dynamic)
 

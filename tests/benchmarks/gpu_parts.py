@@ -116,7 +116,7 @@ def head(world: World, compiled: bool = False) -> dict[str, Any]:
     for power in (24, 25, 26, 27):
         forms[f"pieces_2^{power}"] = lambda power=power: pieces(1 << power)
     if compiled:
-        fused = torch.compile(value_and_gradient, dynamic=True)
+        fused = torch.compile(value_and_gradient)
         forms = {f"compiled_2^{power}": lambda power=power: pieces(1 << power, fused) for power in (25, 26)}
     figures = {}
     for name, form in forms.items():

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks import gpu_parts, gpu_steps
+from tests.benchmarks import gpu_parts, gpu_paths, gpu_steps
 from tests.benchmarks.gpu_world import World, make_world
 
 Section = Callable[[World], dict[str, Any]]
@@ -38,8 +38,12 @@ SECTIONS: dict[str, tuple[Section, int]] = {
     "head_compiled": (gpu_parts.head_compiled, 40),
     "best": (gpu_steps.best, 60),
     "profile": (gpu_steps.profile, 40),
+    "profile_compiled": (gpu_steps.profile_compiled, 60),
     "stage": (gpu_steps.stage, 70),
     "memory": (gpu_steps.out_of_memory, 30),
+    "fit": (gpu_paths.fit, 90),
+    "resume": (gpu_paths.resume, 90),
+    "lost": (gpu_paths.lost, 150),
     "mi2": (gpu_steps.mi2, 70),
     "mi2_compile": (gpu_steps.mi2_compiled, 100),
 }

@@ -118,13 +118,18 @@ def best(world: World) -> dict[str, Any]:
     }
 
 
-def profile(world: World) -> dict[str, Any]:
+def profile_compiled(world: World) -> dict[str, Any]:
+    """The same of a step with compiled blocks."""
+    return profile(world, Speed(compile=True))
+
+
+def profile(world: World, speed: Speed | None = None) -> dict[str, Any]:
     """Where the time of a plain step goes: kernels, and the share of the time in which the GPU does nothing."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
     batch = world.batch(BATCH)
-    task = dino_task(world, batch, 20, Speed())
+    task = dino_task(world, batch, 20, speed or Speed())
     run_loop(world, task, batch, 4)
     activities = [ProfilerActivity.CPU] if world.tiny else [ProfilerActivity.CPU, ProfilerActivity.CUDA]
     with record(activities=activities, acc_events=True) as trace:
@@ -133,11 +138,12 @@ def profile(world: World) -> dict[str, Any]:
         wall = time.monotonic() - began
     rows = trace.key_averages()
     key = "self_cpu_time_total" if world.tiny else "self_device_time_total"
-    (world.out / "profile.txt").write_text(rows.table(sort_by=key, row_limit=60, max_name_column_width=90))
+    name = "compiled" if speed else "plain"
+    (world.out / f"profile_{name}.txt").write_text(rows.table(sort_by=key, row_limit=60, max_name_column_width=90))
     kernels = [e for e in trace.events() if "CUDA" in str(e.device_type)]
-    top: dict[str, float] = {}
+    top: dict[str, list[float]] = {}
     for event in kernels:
-        top[event.name] = top.get(event.name, 0.0) + event.time_range.elapsed_us() / 4e3
+        top.setdefault(event.name, []).append(event.time_range.elapsed_us() / 4e3)
     busy, spans = 0.0, sorted((e.time_range.start, e.time_range.end) for e in kernels)
     if spans:
         first, reached = spans[0][0], spans[0][0]
@@ -145,9 +151,9 @@ def profile(world: World) -> dict[str, Any]:
             busy += max(0.0, ended_us - max(began_us, reached))
             reached = max(reached, ended_us)
         span = reached - first
-    largest = sorted(top.items(), key=lambda kv: -kv[1])[:25]
-    lines = [f"{ms:9.3f} ms a step  {name[:140]}" for name, ms in largest]
-    (world.out / "kernels.txt").write_text("\n".join(lines) + "\n")
+    largest = sorted(top.items(), key=lambda kv: -sum(kv[1]))[:80]
+    lines = [f"{sum(ms):9.3f} ms in {len(ms) / 4:5.1f} calls a step  {kernel[:140]}" for kernel, ms in largest]
+    (world.out / f"kernels_{name}.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines[:16]), flush=True)
     return {"steps": 4, "wall_s": round(wall, 3)} | (
         {"gpu_idle_share": round(1 - busy / span, 4), "kernels_ms_a_step": round(busy / 4e3, 2)} if spans else {}

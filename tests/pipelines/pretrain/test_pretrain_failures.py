@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.contract import BadInput, Outcome, RunFolder, run_stage
+from pipelines.contract import BadInput, Outcome, Retry, RunFolder, run_stage
 from pipelines.pretrain import run as stage
 from pipelines.pretrain.checkpoint import Checkpoints
 from pipelines.pretrain.fit import fit_micro_batch
@@ -82,14 +82,36 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, error: Exception, at: int) -> Non
     monkeypatch.setattr(UniclTask, "step", failing)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [torch.AcceleratorError("CUDA error: an illegal memory access"), RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED")],
+)
 def test_a_lost_gpu_is_a_retry_with_its_reason(
-    finished: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
-    fail_once(monkeypatch, torch.AcceleratorError("CUDA error: an illegal memory access"), 3)
+    fail_once(monkeypatch, error, 3)
+    monkeypatch.setattr(stage, "works", lambda device: False)
     assert run_stage("pretrain", spec(cohort), tmp_path) is Outcome.RETRY
     assert "The GPU failed" in message(tmp_path) and not (tmp_path / "crash.txt").exists()
     assert run_stage("pretrain", spec(cohort), tmp_path) is Outcome.DONE
     same_end(tmp_path, finished)
+
+
+def test_a_run_of_a_gpu_does_not_go_on_slowly_without_one(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(RunFolder(tmp_path), 1)
+    checkpoints.save(1, {"cohort": "c", "device": "cuda"})
+    with pytest.raises(Retry, match="none can be used now"):
+        checkpoints.load(1, torch.device("cpu"), "c")
+    checkpoints.save(2, {"cohort": "c", "device": "cpu"})
+    assert checkpoints.load(2, torch.device("cpu"), "c")["device"] == "cpu"
+
+
+def test_an_error_that_is_not_the_gpus_stays_what_it_is(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_once(monkeypatch, RuntimeError("shapes do not match"), 3)
+    assert run_stage("pretrain", spec(cohort), tmp_path) is Outcome.RETRY
+    assert "The GPU failed" not in message(tmp_path) and (tmp_path / "crash.txt").exists()
 
 
 def test_out_of_memory_names_the_setting_and_the_run_goes_on_with_it(

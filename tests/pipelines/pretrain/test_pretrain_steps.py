@@ -150,7 +150,7 @@ def nothing_compiled() -> Any:
 def test_a_compiled_block_is_as_far_from_float64_as_a_plain_one(nothing_compiled: None) -> None:
     """What compiled and plain forms differ by is the order of float32 sums, not another computation."""
     torch.manual_seed(0)
-    exact = vit.VitBlock(48, 3, init_values=1.0).double()
+    exact = vit.VitBlock(48, 3, qkv_bias=True, init_values=1.0).double()
     x = torch.randn(4, 17, 48, dtype=torch.float64)
 
     def outcome(block: torch.nn.Module, x: Tensor) -> list[Tensor]:
