@@ -63,7 +63,7 @@ def choose_tips(cohort: Cohort, images: Images, most: int) -> list[Tip]:
 def write_panels(
     cohort: Cohort, images: Images, models: Sequence[Model], most: int, device: str, run: RunFolder, store: Path
 ) -> list[dict[str, Any]]:
-    """Draw `similarity/<structure>-<number>.png` for every tip; returns `label`, `number` and `file` of each."""
+    """Draw `similarity/<structure>-<number>.png` for every tip; returns what `sections` shows of each."""
     from pipelines.similarity.panel import draw  # matplotlib
 
     tips = choose_tips(cohort, images, most)
@@ -78,7 +78,8 @@ def write_panels(
     for i, tip in enumerate(tips):
         path = run.root / FOLDER / f"{tip.structure}-{tip.number}.png"
         write_atomic(path, draw(cohort.image(tip.image), [maps[i] for maps in by_model], tip.point))
-        shown.append({"label": tip.label, "number": tip.number, "file": path.relative_to(run.root).as_posix()})
+        facts = {"label": tip.label, "number": tip.number, "image": tip.image}
+        shown.append(facts | {"file": path.relative_to(run.root).as_posix()})
     run.artifact("similarity maps", run.root / FOLDER)
     return shown
 

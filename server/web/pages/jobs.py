@@ -18,7 +18,7 @@ from server.store.models import Job, JobEvent
 from server.web.render import fragment, may, page, see
 
 router = APIRouter(prefix="/jobs")
-PLURALS = {"study": "studies"}
+PLURALS = {"study": "studies", "similarity": "similarities"}
 TAIL = 40
 STATES = {
     State.QUEUED: "Waits for a free worker.",

@@ -53,7 +53,8 @@ def test_a_researcher_makes_maps_and_an_auditor_sees_none(browse, furnished):
     with furnished.state.database.reading() as session:
         row = session.get_one(Similarity, answer.url.path.rsplit("/", 1)[-1])
         assert [p["image"] for p in row.spec["places"]] == [12, 40] and row.practice
-        assert session.query(Job).filter_by(resource_id=row.id).one().stage == "similarity"
+        job = session.query(Job).filter_by(resource_id=row.id).one()
+    assert job.stage == "similarity" and f'href="/similarities/{row.id}"' in client.get(f"/jobs/{job.id}").text
     again = client.post("/similarities", data=form | {"images": "some"})
     assert again.status_code == 422 and 'value="Walked maps"' in again.text
     auditor = browse("auditor")
