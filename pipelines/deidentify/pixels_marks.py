@@ -37,6 +37,7 @@ SHORT = 1.2  # height by width of a region that may be a line turned
 MARGIN = 10  # of the height of a line, around it: read without, letters are cut
 JOINED = re.compile(r"\d[-/:]\d")
 PIECE = (1, 2, 3)  # heights of a line by which it is made longer at both ends, where what is on it fades
+SIDES = ("L", "R")
 HEAD = 3  # heights of a line that are read first: about five letters
 
 
@@ -104,6 +105,9 @@ class Judge:
                 whole = self._read(picture, line, [_with_margin(line, picture)])
                 if whole.verdict == "stays" and whole.sure:
                     return whole
+        if seen.verdict == "text" and not seen.words and region.height > region.width:
+            upright = self._read(picture, region, [_with_margin(region, picture)])
+            return upright if upright.sure and upright.letters in SIDES else seen  # the narrowest letters
         return seen
 
     def _look_at(self, picture: Picture, region: Region) -> Seen:

@@ -16,10 +16,13 @@ MARKERS = frozenset(
 UNITS = frozenset({"CM", "MM", "IN", "INCH", "DEG"})
 # Words so plain that a reading in which they are run together with others, or with a letter or two that were misread,
 # is still one of marks. Shorter ones make up names, and so do some others at the end of a word.
-PLAIN = ("PORTABLE", "SUPINE", "UPRIGHT", "ERECT", "SITTING", "BEDSIDE", "LEFT", "LAT")
+PLAIN = ("PORTABLE", "SUPINE", "UPRIGHT", "ERECT", "DECUB", "SITTING", "BEDSIDE", "LEFT", "LAT")
 APART = frozenset({"ON", "BED", "TABLE", "CROSS", "CHAIR", "MOBILE", "DEG"})
 SHORT_NUMBER, NUMBER = re.compile(r"\d{1,2}"), re.compile(r"\d{1,3}(?:CM|MM|INCH|IN)?(?!\d)")
 MISREAD = 2  # letters
+SCALE = re.compile(r"(?:0|5|1[05]|20){2,}(?:CM|MM)")  # its numbers run together
+STROKES, LONE = "I1", frozenset({"LAT", "ERECT", "SUPINE", "PORTABLE"})  # an edge beside a mark reads as a stroke
+NEAR = 5  # letters of a word beside marks, of which one may be misread
 PIECE = 4  # letters
 
 
@@ -31,12 +34,25 @@ def is_marks(words: Sequence[str], markers: frozenset[str]) -> bool:
     """Whether words, in capitals, are marks of the allow-list and nothing else but numbers of a scale or distance."""
     known = [w for w in words if w in markers or w in UNITS or re.fullmatch(r"\d{1,3}(?:CM|MM|INCH|IN)", w)]
     number = NUMBER if UNITS & set(known) else SHORT_NUMBER
-    if known and all(w in known or number.fullmatch(w) for w in words):
+    rest = [w for w in words if w not in known and not number.fullmatch(w)]
+    if known and not rest:
         return True
     letters = "".join(words)
+    if SCALE.fullmatch(letters) or letters.lstrip(STROKES) in LONE:
+        return True
+    if markers & set(known) and all(_is_near_plain(w) for w in rest):
+        return True
     if any(plain in letters for plain in PLAIN) and _divides(letters, markers - APART, whole=True):
         return True
+    if words[:1] and words[0] in PLAIN and len(letters) <= len(words[0]) + MISREAD:
+        return True
     return letters.endswith(PLAIN[:-1]) and len(re.sub("|".join(PLAIN[:-1]), "", letters)) <= MISREAD
+
+
+def _is_near_plain(word: str) -> bool:
+    """Whether a word is a plain one but for one letter."""
+    plain = (p for p in PLAIN if len(p) == len(word) >= NEAR)
+    return any(sum(a != b for a, b in zip(word, p, strict=True)) == 1 for p in plain)
 
 
 def is_piece(letters: str, markers: frozenset[str]) -> bool:
