@@ -32,6 +32,7 @@ QUERIES = 4
 RATES, DECAYS = (1e-3, 1e-2), (1e-2, 1.0)
 DEFAULT = 1  # candidate where validation has too few patients: the slow rate and the strong decay
 LOOKS = 10
+JUDGED = 1000  # validation images at the most: they are read at every look
 WARM = 0.1  # share of the steps
 BLOCK = 64  # images read at once outside training
 

@@ -74,8 +74,8 @@ def _learnt(
         return _told(run, methods.of(method)(lesson), len(seeds) * len(bench.scored), what)
     from pipelines.evaluate import attentive
 
-    most = spec.attentive.images
-    learnt = [attentive.whole_patients(images.patient, images.of(s), most) for s in ("train", "validation")]
+    most = {"train": spec.attentive.images, "validation": attentive.JUDGED}
+    learnt = [attentive.whole_patients(images.patient, images.of(s), n) for s, n in most.items()]
     places = np.unique(np.concatenate([*learnt, images.of(split)]))
     patches = features.extract(model, bench.cohort, images.rows[places], spec.device, run, store, "patches")
     found = attentive.Material(patches, places)

@@ -30,7 +30,7 @@ class Attentive(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     images: int = Field(default=5000, ge=1)
-    """Most train and most validation images whose patch tokens are stored, of whole patients in the cohort's order."""
+    """Most train images that are learnt from, of whole patients in the cohort's order: every patch token is stored."""
     steps: int = Field(default=600, ge=10)
     batch: int = Field(default=64, ge=1)
 

@@ -240,7 +240,7 @@ def test_rare_labels_are_listed_few_seeds_are_below_protocol_and_patches_are_rea
     assert asked["attentive"].equals(asked["linear"])
     stored = [np.load(path, mmap_mode="r") for path in (tmp_path / "eval" / "features").glob("patches-*.npy")]
     assert [s.dtype for s in stored] == [np.float16] * 2
-    assert all(len(s) < len(split) for s in stored), "of train and validation 60 images at the most"
+    assert all(len(s) < len(split) for s in stored), "of the train split 60 images at the most"
     assert not set(rare) & set(pq.read_table(tmp_path / "eval" / "scores.parquet")["label"].to_pylist())
 
 
