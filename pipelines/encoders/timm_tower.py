@@ -22,7 +22,11 @@ class TimmTower(Tower):
         self.model = model
 
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        last, maps = self.model.forward_intermediates(x_BCHW, indices=1, norm=True, output_fmt="NCHW")
+        try:
+            last, maps = self.model.forward_intermediates(x_BCHW, indices=1, norm=True, output_fmt="NCHW")
+        except AssertionError:  # timm's own refusal, of hiera for one
+            name = type(self.model).__name__
+            raise BadInput(f"timm's {name} gives no maps after its norm; choose another architecture.") from None
         return self.model.forward_head(last, pre_logits=True), maps[-1].permute(0, 2, 3, 1)
 
     def maps(self, x_BCHW: Tensor) -> list[Tensor]:

@@ -9,6 +9,7 @@ from pipelines.evaluate.answer import with_interval
 from pipelines.evaluate.deviation import in_words
 from pipelines.evaluate.methods import NEAREST, SHARES, TEMPERATURE
 from pipelines.evaluate.probe import DEFAULT_PENALTY, FOLDS, PENALTIES, SHARE
+from pipelines.evaluate.spec import Attentive
 from pipelines.evaluate.stats import SPECIFICITY
 from pipelines.evaluate.tasks import LINEAR, TITLES, ZERO_SHOT
 
@@ -181,7 +182,7 @@ def _probes(settings: dict[str, Any]) -> tuple[str, str]:
 
 def _methods(settings: dict[str, Any]) -> list[str]:
     """How the ways beside the linear probe work, of those that were asked for."""
-    attentive = settings["attentive"]
+    attentive = settings.get("attentive") or Attentive().model_dump()  # an evaluation may be older than the method
     said = {
         "attentive": "Attentive probe: for each label four learnt queries look at the encoder's patch tokens, and a "
         f"linear layer reads what they see; {attentive['steps']:,} steps of {attentive['batch']} images, learning from "

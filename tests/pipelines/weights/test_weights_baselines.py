@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.contract import Outcome, run_stage
+from pipelines.contract import BadInput, Outcome, run_stage
 from pipelines.encoders import load_encoder
 from pipelines.encoders.encoder import Encoder
 from pipelines.encoders.folder import read_card
@@ -252,3 +252,12 @@ def test_the_table_is_light() -> None:
 
     code = "import pipelines.weights.spec, sys; print([m for m in ('torch', 'timm', 'open_clip') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_timm_model_without_maps_is_refused_in_a_sentence():
+    from timm import create_model
+
+    from pipelines.encoders.timm_tower import TimmTower
+
+    with pytest.raises(BadInput, match="timm's Hiera gives no maps after its norm"):
+        TimmTower(create_model("hiera_tiny_224", num_classes=0))(torch.zeros(1, 3, 224, 224))
