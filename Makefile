@@ -52,6 +52,8 @@ browser: ## find Chromium, or install it
 readers: ## find other DICOM software and tesseract, or install them
 	@bash tests/readers.sh
 
+# Two workers share the cores: with a thread for each core they would wait for one another.
+test: export OMP_NUM_THREADS = 1
 test: $(DEV_STAMP) browser readers ## the suite that must pass before every change lands
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
