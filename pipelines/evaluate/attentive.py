@@ -25,6 +25,7 @@ from pipelines.contract import RunFolder
 from pipelines.evaluate import probe
 from pipelines.evaluate.batches import shuffled
 from pipelines.evaluate.methods import Answer, Lesson
+from pipelines.evaluate.pool import Stacked
 from pipelines.evaluate.spec import Attentive
 from pipelines.evaluate.tasks import Question
 
@@ -41,7 +42,7 @@ BLOCK = 64  # images read at once outside training
 class Material:
     """Patch tokens of the images at `places` of a lesson, rising: float16 [images, h, w, E], mapped from disk."""
 
-    patches: np.ndarray
+    patches: np.ndarray | Stacked
     places: np.ndarray
 
     def tokens(self, at: np.ndarray, device: str) -> Tensor:

@@ -229,4 +229,6 @@ def cohort(result: dict[str, Any]) -> dict[str, Any]:
         }
         for name, n in facts["splits"].items()
     ]
-    return {"digest": facts["digest"], "policies": facts["policies"], "splits": splits}
+    teacher = facts.get("teacher")
+    taught = f"Probes learnt from another cohort, digest {teacher[:12]}, and were asked here." if teacher else ""
+    return {"digest": facts["digest"], "policies": facts["policies"], "splits": splits, "taught": taught}

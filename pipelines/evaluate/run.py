@@ -17,9 +17,10 @@ from pipelines.evaluate.deviation import measure_deviations
 from pipelines.evaluate.judge import FACTS, MADE, judge
 from pipelines.evaluate.leakage import check_leakage, contaminated
 from pipelines.evaluate.models import Contest, Model, open_contest
+from pipelines.evaluate.pool import Pool, make_pool
 from pipelines.evaluate.scoring import score_all
 from pipelines.evaluate.spec import Spec
-from pipelines.evaluate.tasks import UNTAUGHT, Images, Question, choose, frontal_images, questions, test_counts
+from pipelines.evaluate.tasks import UNTAUGHT, Images, Question, choose, frontal_images, test_counts
 from pipelines.keys import SPLITS
 from pipelines.similarity.report import write_panels
 
@@ -33,6 +34,9 @@ class Bench:
     cohort: Cohort
     contest: Contest
     images: Images
+    """Of the cohort."""
+    pool: Pool
+    """What probes learn from and are asked on."""
     scored: list[Question]
     not_scored: list[dict[str, Any]]
 
@@ -43,9 +47,10 @@ def prepare(spec: Spec) -> Bench:
     contest = open_contest(spec)
     check_leakage(cohort, contest.all)
     images = frontal_images(cohort)
-    asked = questions(cohort, images, spec.tasks)
-    scored, not_scored = choose(asked, images, spec.minimum_positives, spec.methods)
-    return Bench(cohort, contest, images, scored, not_scored)
+    teacher = Cohort.open(spec.teacher) if spec.teacher else None
+    pool, asked = make_pool(cohort, images, teacher, spec.tasks)
+    scored, not_scored = choose(asked, pool.images, spec.minimum_positives, spec.methods)
+    return Bench(cohort, contest, images, pool, scored, not_scored)
 
 
 def refuse_nothing(bench: Bench, spec: Spec, tasks: Sized) -> None:
@@ -103,7 +108,7 @@ def _without_text(bench: Bench, scores: pa.Table, tasks: Sized) -> list[dict[str
     found = set(zip(scores["task"].to_pylist(), scores["label"].to_pylist(), strict=True))
     reason = f"{UNTAUGHT}, and no model has a text tower"
     return [
-        {"task": q.task, "label": q.label, **test_counts(q, bench.images), "reason": reason}
+        {"task": q.task, "label": q.label, **test_counts(q, bench.pool.images), "reason": reason}
         for q in bench.scored
         if (q.task, q.label) not in found
     ]
@@ -118,7 +123,8 @@ def _scored_images(bench: Bench) -> pa.Table:
 
 def _facts(spec: Spec, bench: Bench, not_scored: list[dict[str, Any]]) -> dict[str, Any]:
     """What `result.json` and the report say beside what follows from the tables."""
-    cohort, contest, images = bench.cohort, bench.contest, bench.images
+    cohort, contest, images = bench.cohort, bench.contest, bench.pool.images
+    taught = next((c for c, _ in bench.pool.parts if c is not cohort), None)
     splits = {
         split: {"images": len(at), "patients": len(set(images.patient[at]))}
         for split, at in ((split, images.of(split)) for split in SPLITS)
@@ -126,13 +132,14 @@ def _facts(spec: Spec, bench: Bench, not_scored: list[dict[str, Any]]) -> dict[s
     shown = {"tasks", "methods", "prompts", "attentive", "seeds", "resamples", "minimum_positives"}
     return {
         "protocol": "full" if len(set(spec.seeds)) >= FULL_PROTOCOL_SEEDS else "below",
-        "practice": cohort.practice or any(m.card.practice for m in contest.all),
+        "practice": cohort.practice or bool(taught and taught.practice) or any(m.card.practice for m in contest.all),
         "cohort": {
             "digest": cohort.digest,
             "practice": cohort.practice,
             "policies": list(cohort.policies),
             "public_set": cohort.public_set,
             "splits": splits,
+            "teacher": taught.digest if taught else None,
         },
         "models": [
             _lineage(m, role, cohort)

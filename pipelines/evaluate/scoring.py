@@ -17,6 +17,7 @@ from pipelines.contract import RunFolder
 from pipelines.evaluate import features, methods
 from pipelines.evaluate.methods import Answer, Lesson
 from pipelines.evaluate.models import Model
+from pipelines.evaluate.pool import Stacked
 from pipelines.evaluate.spec import Spec
 from pipelines.evaluate.tasks import ZERO_SHOT
 
@@ -48,7 +49,7 @@ def _part(spec: Spec, run: RunFolder, bench: Bench, model: Model, method: str, s
         asked.append(spec.attentive.model_dump())
     if method == ZERO_SHOT:
         asked.append({label: texts.model_dump() for label, texts in sorted(spec.prompts.items())})
-    digest = hashlib.sha256(json.dumps([bench.cohort.digest, split, asked]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([bench.pool.digest, split, asked]).encode()).hexdigest()
     path = store / "parts" / f"{method}-{model.digest[:16]}-{digest[:16]}.parquet"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +68,8 @@ def _learnt(
 ) -> Iterator[Answer]:
     """Answers of a method that learns from the train split."""
     seeds, what = sorted(set(spec.seeds)), f"{method} on {model.name}"
-    images = bench.images
-    stored = features.extract(model, bench.cohort, images.rows, spec.device, run, store)
+    pool, images = bench.pool, bench.pool.images
+    stored = _one(pool.features(model, spec.device, run, store))
     lesson = Lesson(stored, images, bench.scored, seeds, split, spec.minimum_positives)
     if method != methods.ATTENTIVE:
         return _told(run, methods.of(method)(lesson), len(seeds) * len(bench.scored), what)
@@ -77,7 +78,7 @@ def _learnt(
     most = {"train": spec.attentive.images, "validation": attentive.JUDGED}
     learnt = [attentive.whole_patients(images.patient, images.of(s), n) for s, n in most.items()]
     places = np.unique(np.concatenate([*learnt, images.of(split)]))
-    patches = features.extract(model, bench.cohort, images.rows[places], spec.device, run, store, "patches")
+    patches = Stacked(pool.features(model, spec.device, run, store, places, "patches"))
     found = attentive.Material(patches, places)
     return attentive.answers(lesson, found, spec.attentive, features.choose_device(spec.device), run, what)
 
@@ -91,9 +92,14 @@ def _zero_shot(spec: Spec, run: RunFolder, bench: Bench, model: Model, split: st
     encoder: Any = features.load(model, spec.device)
     if not encoder.text:
         return
-    at = bench.images.of(split)
-    vectors = features.extract(model, bench.cohort, bench.images.rows[at], spec.device, run, store, "joint")
+    at = bench.pool.images.of(split)
+    vectors = _one(bench.pool.features(model, spec.device, run, store, at, "joint"))
     yield from zeroshot.answers(encoder, vectors, at, bench.scored, min(spec.seeds), spec.prompts)
+
+
+def _one(parts: list[np.ndarray]) -> np.ndarray:
+    """Features of all images; those of one cohort stay where they lie on disk."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _told(run: RunFolder, answers: Iterable[Answer], total: int, what: str) -> Iterator[Answer]:
@@ -116,8 +122,8 @@ def _table(model: Model, method: str, bench: Bench, answers: Iterable[Answer]) -
             "method": pa.repeat(method, n),
             "label": pa.repeat(given.question.label, n),
             "seed": pa.repeat(pa.scalar(given.seed, pa.int32()), n),
-            "image": bench.images.rows[at],
-            "patient": pa.array(bench.images.patient[at].tolist(), pa.string()),
+            "image": bench.pool.images.rows[at],
+            "patient": pa.array(bench.pool.images.patient[at].tolist(), pa.string()),
             "target": given.question.target[at].astype(np.int8),
             "score": given.odds.astype(np.float32),
         }

@@ -42,6 +42,9 @@ class Spec(Base):
     models: Annotated[tuple[Path, ...], Ref("model"), Field(min_length=1)]
     baselines: Annotated[tuple[Path, ...], Ref("model")] = ()
     """Models to compare with. A model of a tiny form is also compared with its own untrained start, by itself."""
+    teacher: Annotated[Path | None, Ref("cohort")] = None
+    """Cohort whose train and validation images teach the probes in place of the cohort's own, as for an external set
+    that is all test. Other tasks learn from the cohort itself."""
     tasks: tuple[Task, ...] = ("findings", "lines", "view")
     methods: tuple[Method, ...] = ("linear", "knn", "few-shot", "zero-shot")
     """How labels are read from features. The linear probe answers and the others stand beside it; zero-shot answers

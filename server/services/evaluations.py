@@ -26,6 +26,7 @@ def create(session: Session, caller: Caller, settings: Settings, body: Any) -> E
     cohort = common.get(session, Cohort, body.cohort)
     counted = {"looks": champions.looks(session, cohort) + 1}
     spec = resolve(session, Spec, body, caller, settings, counted)
+    teacher = common.get(session, Cohort, body.teacher) if body.teacher else None
     named = [common.get(session, Model, id_) for id_ in (*body.models, *body.baselines)]
     id_ = new_id()
     evaluation = Evaluation(
@@ -33,7 +34,7 @@ def create(session: Session, caller: Caller, settings: Settings, body: Any) -> E
         name=body.name,
         spec=body.model_dump(mode="json", exclude=ENVELOPE),
         folder=f"evaluations/{id_}",
-        practice=cohort.practice or any(m.practice for m in named),
+        practice=cohort.practice or bool(teacher and teacher.practice) or any(m.practice for m in named),
         cohort=cohort,
         created_by=caller.user_id,
     )

@@ -141,7 +141,8 @@ def build_external(
 def detail(id_: str, request: Request, session: SessionDep, caller: Caller = allow(P.COHORT_READ)) -> HTMLResponse:
     cohort = common.get(session, Cohort, id_)
     return page(
-        request, session, caller, "cohort.html", cohort.name, cohort=cohort, state=STATES[cohort.state],
+        request, session, caller, "cohort.html", cohort.name, cohort=cohort,
+        state="Ready: evaluations can use it." if cohort.external and cohort.state == "ready" else STATES[cohort.state],
         jobs=common.page(session, Job, resource_kind="cohort", resource_id=id_).items,
         runs=common.page(session, Run, cohort_id=id_).items, contaminated=external.contaminated(session, cohort),
         splits=SPLITS,

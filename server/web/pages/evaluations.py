@@ -40,6 +40,8 @@ class EvaluationForm(FormData):
     models: list[str] = []  # noqa: RUF012 - pydantic fields
     baselines: list[str] = []  # noqa: RUF012
     tasks: list[str] = []  # noqa: RUF012
+    teacher: str = ""
+    attentive: str = ""
 
 
 @router.get("")
@@ -85,7 +87,10 @@ def create(
     caller: Caller = allow(P.EVALUATION_CREATE),
 ) -> Response:
     again_on_problem(request, form, lambda s, typed, p: _form(request, caller, s, typed, p))
-    body = body_of(evaluations.EvaluationBody, form)
+    values = form.model_dump(exclude={"attentive"})
+    if form.attentive:
+        values["methods"] = [*evaluations.EvaluationBody.model_fields["methods"].default, "attentive"]
+    body = body_of(evaluations.EvaluationBody, values)
     return see(f"/evaluations/{evaluations.create(session, caller, settings, body).id}")
 
 

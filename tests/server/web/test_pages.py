@@ -274,6 +274,21 @@ def test_what_is_asked_is_ticked_on_the_forms(browse, furnished):
         assert 'value="findings" >' in again.text
 
 
+def test_an_evaluation_may_have_a_teacher_and_attentive_probes(browse, furnished):
+    form = {"name": "Taught", "cohort": "c10000000000", "models": "b00000000002", "teacher": "c00000000002"}
+    client = browse("researcher")
+    page = client.post("/evaluations", data=form | {"attentive": "true"})
+    assert page.status_code == 200, page.text[-500:]
+    with furnished.state.database.session() as session:
+        row = session.scalar(select(Evaluation).where(Evaluation.name == "Taught"))
+        assert row.spec["teacher"] == "c00000000002" and row.spec["methods"][-1] == "attentive"
+        job = session.scalar(select(Job).where(Job.resource_id == row.id))
+        assert job.spec["teacher"].endswith("cohorts/x") and row.practice, "the teacher is practice data"
+        session.execute(Outbox.__table__.delete().where(Outbox.job_id == job.id))
+        session.delete(job)
+        session.delete(row)
+
+
 def test_the_words_of_tasks_and_metrics_are_those_of_evaluations():
     from pipelines.evaluate.answer import METRIC_WORDS
     from pipelines.evaluate.spec import Spec
