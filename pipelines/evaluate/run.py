@@ -103,7 +103,7 @@ def _without_text(bench: Bench, scores: pa.Table, tasks: Sized) -> list[dict[str
     if not len(scores) and not tasks:
         raise BadInput(
             "Nothing can be learnt from this cohort's train split and no model has a text tower for zero-shot; "
-            "give a model with one, or build the set with split = 'divide'."
+            "name a teacher, give a model with one, or build the set with split = 'divide'."
         )
     found = set(zip(scores["task"].to_pylist(), scores["label"].to_pylist(), strict=True))
     reason = f"{UNTAUGHT}, and no model has a text tower"

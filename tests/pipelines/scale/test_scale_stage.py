@@ -173,8 +173,8 @@ def beyond(world, tmp_path_factory):
     """A study of the same runs over outlines and, beside its start, a baseline from elsewhere."""
     _, spec = world
     other = tiny_model(tmp_path_factory.mktemp("other") / "m", "from elsewhere", "open-weight", 7)
-    head = {"side": 32, "steps": 12, "batch": 8, "heads": ["linear"]}
-    spec = spec | {"tasks": ["segmentation"], "segmentation": head, "models": spec["models"][:4]}
+    head = {"side": 32, "steps": 8, "batch": 8, "heads": ["linear"]}
+    spec = spec | {"tasks": ["segmentation"], "segmentation": head, "models": spec["models"][:2]}
     return spec | {"baselines": [str(other)]}
 
 
