@@ -7,9 +7,11 @@ from those of transformers. Sources: arXiv 2304.07193 (DINOv2), 2309.16588 (regi
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,18 +57,29 @@ class VitBlock(Block):
         """Tokens to tokens. With `packed` = ((images, tokens of each), ...) the input is [1, all tokens, D]: norms and
         linear layers see it whole, attention each size by itself."""
         shapes = packed or (tuple(x_BND.shape[:2]),)
-        x_BND = x_BND + self._drop(self.drop_path1, self._attend(x_BND, shapes), shapes)
+        attended_BND = linear_scale(self._attend(x_BND, shapes), self.attn.proj, self.ls1.gamma)
+        x_BND = x_BND + self._drop(self.drop_path1, attended_BND, shapes)
         return x_BND + self._drop(self.drop_path2, self._mlp(x_BND), shapes)
 
+    def some(self, x_BND: Tensor, packed: tuple[tuple[int, int], ...], places_M: Tensor) -> Tensor:
+        """[M, D]: what `forward` gives at places of the flattened tokens; the others are only attended to. Not for
+        `compile`: M differs from batch to batch."""
+        if not isinstance(self.drop_path1, nn.Identity):  # paths are dropped for whole images
+            return self(x_BND, packed).flatten(0, 1).index_select(0, places_M)
+        attended_BND = self._attend(x_BND, packed or (tuple(x_BND.shape[:2]),))
+        x_MD, attended_MD = (t.flatten(0, 1).index_select(0, places_M) for t in (x_BND, attended_BND))
+        x_MD = x_MD + linear_scale(attended_MD, self.attn.proj, self.ls1.gamma)
+        return x_MD + self._mlp(x_MD)
+
     def _attend(self, x_BND: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
+        """Joined heads, before their projection."""
         heads, lead = self.attn.num_heads, x_BND.shape[:2]
         parts = norm_linear(x_BND, self.norm1, self.attn.qkv).flatten(0, 1).split([b * n for b, n in shapes])
         out = []
         for part, (b, n) in zip(parts, shapes, strict=True):
             q, k, v = part.view(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
             out.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b * n, -1))
-        joined_BND = (out[0] if len(out) == 1 else torch.cat(out)).view(*lead, -1)
-        return linear_scale(joined_BND, self.attn.proj, self.ls1.gamma)
+        return (out[0] if len(out) == 1 else torch.cat(out)).view(*lead, -1)
 
     def _mlp(self, x_BND: Tensor) -> Tensor:
         return linear_scale(self.mlp.act(norm_linear(x_BND, self.norm2, self.mlp.fc1)), self.mlp.fc2, self.ls2.gamma)
@@ -109,7 +122,7 @@ class Vit(VisionTransformer):
 
         `masks_BN` (bool, row-major patches) puts the mask token in place of patches, before positions are added.
         """
-        return self._split(self.norm(self._through_blocks(self._embed(x_BCHW, masks_BN))), x_BCHW)
+        return self._split(self.norm(self._through(self.blocks, self._embed(x_BCHW, masks_BN))), x_BCHW)
 
     def maps(self, x_BCHW: Tensor) -> list[Tensor]:
         """Patch tokens [B, H, W, D] after each block, through the final norm, as DINOv2 gives intermediate layers."""
@@ -117,15 +130,25 @@ class Vit(VisionTransformer):
             self(x_BCHW)
         return [self._split(self.norm(x_BND), x_BCHW)[1] for x_BND in seen]
 
-    def forward_packed(self, views: Sequence[Tensor], masks: Sequence[Tensor | None]) -> list[tuple[Tensor, Tensor]]:
-        """What `forward` gives for each of several batches of images of different sizes, in one pass."""
+    def tokens(self, views: Sequence[Tensor], masks: Sequence[Tensor | None], places: Sequence[Tensor]) -> list[Tensor]:
+        """Some tokens of each batch of images, [M, D] after the final norm, at places that `places` gives. Batches of
+        different sizes go through the blocks in one pass, and the last block makes no others than these."""
         tokens = [self._embed(x_BCHW, masks_BN) for x_BCHW, masks_BN in zip(views, masks, strict=True)]
         shapes = tuple(tuple(t.shape[:2]) for t in tokens)
-        x_1ND = self.norm(self._through_blocks(torch.cat([t.flatten(0, 1) for t in tokens])[None], shapes))
-        parts = x_1ND[0].split([b * n for b, n in shapes])
-        return [
-            self._split(part.view(*shape, -1), x_BCHW) for part, shape, x_BCHW in zip(parts, shapes, views, strict=True)
-        ]
+        first = [0, *itertools.accumulate(b * n for b, n in shapes)]
+        x_BND = tokens[0] if len(tokens) == 1 else torch.cat([t.flatten(0, 1) for t in tokens])[None]
+        packed = () if len(tokens) == 1 else shapes
+        places_M = torch.cat([at + offset for at, offset in zip(places, first, strict=False)])
+        x_BND = self._through(self.blocks[:-1], x_BND, packed)
+        x_MD = self._checkpointed(self.blocks[-1].some, x_BND, packed, places_M)
+        return list(self.norm(x_MD).split([len(at) for at in places]))
+
+    def places(self, images: int, patches: int, patches_M: Tensor) -> Tensor:
+        """int64 [images + M]: where the CLS tokens of a batch are, and M of its patches, which are counted through all
+        images."""
+        tokens = 1 + self.registers + patches
+        cls_B = torch.arange(images, device=patches_M.device) * tokens
+        return torch.cat([cls_B, patches_M // patches * tokens + 1 + self.registers + patches_M % patches])
 
     def _embed(self, x_BCHW: Tensor, masks_BN: Tensor | None) -> Tensor:
         x_BHWD = self._patches(x_BCHW)
@@ -146,13 +169,15 @@ class Vit(VisionTransformer):
         cut = x_BCHW.unflatten(2, (-1, side)).unflatten(4, (-1, side)).permute(0, 2, 4, 1, 3, 5).flatten(3)
         return F.linear(cut, layer.weight.flatten(1), layer.bias)
 
-    def _through_blocks(self, x_BND: Tensor, packed: tuple[tuple[int, int], ...] = ()) -> Tensor:
-        for block in self.blocks:
-            if self.checkpoint_blocks and torch.is_grad_enabled():
-                x_BND = checkpoint(block, x_BND, packed, use_reentrant=False)
-            else:
-                x_BND = block(x_BND, packed)
+    def _through(self, blocks: nn.Sequential, x_BND: Tensor, packed: tuple[tuple[int, int], ...] = ()) -> Tensor:
+        for block in blocks:
+            x_BND = self._checkpointed(block, x_BND, packed)
         return x_BND
+
+    def _checkpointed(self, part: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        if self.checkpoint_blocks and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
 
     def _split(self, x_BND: Tensor, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         B, H, W = len(x_BND), *(side // self.patch_embed.patch_size[0] for side in x_BCHW.shape[2:])
@@ -164,19 +189,20 @@ class Vit(VisionTransformer):
         grid = tuple(self.patch_embed.grid_size)
         if (height, width) == grid:
             return self.pos_embed
-        weights_PG = _resampling(grid, (height, width), self.registers > 0).to(self.pos_embed.device)
+        weights_PG = _resampling(grid, (height, width), self.registers > 0, self.pos_embed.device)
         with outside_autocast(self.pos_embed):
             flat = (weights_PG @ self.pos_embed[0, 1:].float())[None].to(self.pos_embed.dtype)
         return torch.cat([self.pos_embed[:, :1], flat], 1)
 
 
 @functools.cache
-def _resampling(grid: tuple[int, int], size: tuple[int, int], antialias: bool) -> Tensor:
+def _resampling(grid: tuple[int, int], size: tuple[int, int], antialias: bool, device: torch.device) -> Tensor:
     """float32 [patches of `size`, patches of `grid`]: bicubic resampling as a matrix, made of answers to unit images.
-    The same every time, and one product where a GPU takes 2 ms for the interpolation of so many channels."""
+    The same every time, and one product where a GPU takes 2 ms for the interpolation of so many channels; it stays on
+    the device, since a copy to it would wait for all that the device still has to do."""
     units = torch.eye(grid[0] * grid[1], device="cpu").view(-1, 1, *grid)
     answers = F.interpolate(units, size, mode="bicubic", align_corners=False, antialias=antialias)
-    return answers.flatten(1).T.contiguous()
+    return answers.flatten(1).T.contiguous().to(device)
 
 
 class DinoHead(nn.Module):

@@ -93,17 +93,22 @@ class DinoTask:
         """Floating-point operations of a step for one sample: student forward and backward, teacher forward."""
         settings = self.settings
 
-        def image(side: int) -> float:
-            """What one image more costs: positions are resampled once for all."""
-            two, one = (forward_flops(self.backbone, torch.zeros(n, 3, side, side, device="meta")) for n in (2, 1))
-            return two - one
+        def tower(side: int, images: int, tokens: int) -> float:
+            at = torch.zeros(tokens, dtype=torch.int64, device="meta")
+            views = torch.zeros(images, 3, side, side, device="meta")
+            return forward_flops(self.backbone, lambda vit: vit.tokens([views], [None], [at]))
 
-        big, small = image(settings.global_side), image(settings.local_side)
-        row = forward_flops(self.head, torch.zeros(1, self.dims.dim, device="meta"))
+        def image(side: int, tokens: float) -> float:
+            """What one image more costs, with so many of its tokens: positions are resampled once for all images."""
+            none, token = tower(side, 1, 0), tower(side, 1, 1)
+            return tower(side, 2, 0) - none + tokens * (token - none)
+
         patches = (settings.global_side // self.dims.patch) ** 2
-        masked = 2 * settings.mask_probability * sum(settings.mask_ratio) / 2 * patches
-        student = 2 * big + settings.locals * small + (2 + settings.locals + masked) * row
-        return 3 * student + 2 * big + (2 + masked) * row
+        masked = settings.mask_probability * sum(settings.mask_ratio) / 2 * patches
+        big, small = image(settings.global_side, 1 + masked), image(settings.local_side, 1)
+        row = forward_flops(self.head, lambda head: head(torch.zeros(1, self.dims.dim)))
+        student = 2 * big + settings.locals * small + (2 + settings.locals + 2 * masked) * row
+        return 3 * student + 2 * big + (2 + 2 * masked) * row
 
     def outputs(self) -> float:
         """See Task. Views of the student; the teacher keeps nothing."""
@@ -179,11 +184,10 @@ class DinoTask:
         cls, patches = [], []
         for micro, (globals_, _) in zip(inputs, views, strict=True):
             with autocast(globals_.device, self.precision):
-                cls_BD, patches_BHWD = self.teacher["backbone"](globals_)
-                masked_MD = patches_BHWD.flatten(0, 2).index_select(0, micro.masked_M)
-                features = self.teacher["head"].bottleneck(torch.cat([cls_BD, masked_MD])).to(self._products)
-            cls.append(features[: len(cls_BD)])
-            patches.append(features[len(cls_BD) :])
+                (tokens_MD,) = self.teacher["backbone"].tokens([globals_], [None], [self._places(micro)])
+                features = self.teacher["head"].bottleneck(tokens_MD).to(self._products)
+            cls.append(features[: 2 * micro.samples])
+            patches.append(features[2 * micro.samples :])
         prototypes_KD = self.teacher["head"].last_layer.weight().to(self._products)
         shifts = [
             self._balance(kind, torch.cat(features), prototypes_KD, temperature)
@@ -215,7 +219,8 @@ class DinoTask:
         for number, (micro, (globals_, _)) in enumerate(zip(inputs, views, strict=True)):
             self._seed_dropout(batch, number)
             with torch.no_grad(), autocast(globals_.device, self.precision):
-                cls.append(self.backbone(globals_, micro.masks_BN)[0].float().view(2, micro.samples, -1))
+                (cls_BD,) = self.backbone.tokens([globals_], [micro.masks_BN], [self._places(micro, masked=False)])
+            cls.append(cls_BD.float().view(2, micro.samples, -1))
         leaf_VBD = torch.cat(cls, 1).requires_grad_()
         koleo = sum(losses.koleo_loss(view) for view in leaf_VBD)
         (gradient_VBD,) = torch.autograd.grad(koleo, leaf_VBD)
@@ -228,8 +233,8 @@ class DinoTask:
         settings, B = self.settings, micro.samples
         V = 2 + settings.locals
         with autocast(views[0].device, self.precision):
-            (cls_BD, patches_BHWD), (local_BD, _) = self._student(views, micro.masks_BN)
-            masked_MD = patches_BHWD.flatten(0, 2).index_select(0, micro.masked_M)
+            tokens_MD, local_BD = self._student(micro, views)
+            cls_BD, masked_MD = tokens_MD.split([2 * B, len(micro.masked_M)])
             features = self.head.bottleneck(torch.cat([cls_BD, local_BD, masked_MD]))
         prototypes_KD = self.head.last_layer.weight()
         pairs_VT = losses.match_views(V, 2, features.device)
@@ -257,10 +262,19 @@ class DinoTask:
         entropy = losses.entropy(teacher.cls.probabilities(0, B)) * (B / share)
         return {"loss": loss, **terms, "teacher_entropy": entropy}
 
-    def _student(self, views: list[Tensor], masks_BN: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _student(self, micro: Micro, views: list[Tensor]) -> list[Tensor]:
+        """CLS and masked tokens of the global views, CLS tokens of the local ones."""
+        patches = (self.settings.local_side // self.dims.patch) ** 2
+        local_B = self.backbone.places(len(views[1]), patches, micro.masked_M[:0])
+        masks, places = [micro.masks_BN, None], [self._places(micro), local_B]
         if self.speed.packed:
-            return self.backbone.forward_packed(views, [masks_BN, None])
-        return [self.backbone(views[0], masks_BN), self.backbone(views[1])]
+            return self.backbone.tokens(views, masks, places)
+        return [self.backbone.tokens([v], [m], [at])[0] for v, m, at in zip(views, masks, places, strict=True)]
+
+    def _places(self, micro: Micro, masked: bool = True) -> Tensor:
+        """Of the CLS tokens of the global views, and of their masked patches."""
+        count, patches = micro.masks_BN.shape
+        return self.backbone.places(count, patches, micro.masked_M if masked else micro.masked_M[:0])
 
     def temperature(self, step: int) -> float:
         """Of the teacher: linear, then flat."""

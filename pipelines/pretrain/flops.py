@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,16 +16,16 @@ from pipelines.encoders.stream import norms_keep_type
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A40": 150e12}
 
 
-def forward_flops(module: nn.Module, *inputs: Any) -> float:
-    """Multiplications and additions of matrix products, convolutions and attention in a forward pass of `module`.
+def forward_flops(module: nn.Module, call: Callable[[Any], Any]) -> float:
+    """Multiplications and additions of matrix products, convolutions and attention when `call` calls `module`.
 
-    `inputs` lie on the meta device; nothing is computed. For a ViT of width D and depth L on N tokens this is
-    L * (24 * N * D**2 + 4 * N**2 * D) and the patch embedding.
+    It gets a copy on the meta device, where tensors that it makes are too; nothing is computed. For a ViT of width D
+    and depth L on N tokens this is L * (24 * N * D**2 + 4 * N**2 * D) and the patch embedding.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         shape = copy.deepcopy(module).to("meta")
         norms_keep_type(shape, on=False)  # they ask for autocast, of which the meta device knows nothing
-        shape(*inputs)
+        call(shape)
     return float(counter.get_total_flops())
 
 

@@ -79,11 +79,11 @@ class UniclTask:
     def flops(self) -> float:
         """Floating-point operations of a step for one sample with a full-length report; texts of labels are few."""
         side, context = self.settings.side, self.towers.dims.context
-        image = forward_flops(self.towers.image_encoder, torch.zeros(1, 3, side, side, device="meta"))
+        image = forward_flops(self.towers.image_encoder, lambda tower: tower(torch.zeros(1, 3, side, side)))
         if not self.with_reports:
             return 3 * image
         ids = torch.zeros(1, context, dtype=torch.int64, device="meta")
-        return 3 * (image + forward_flops(self.towers.lang_encoder, ids, ids.bool()))
+        return 3 * (image + forward_flops(self.towers.lang_encoder, lambda tower: tower(ids, ids.bool())))
 
     def outputs(self) -> float:
         """See Task. A DaViT stage halves the grid and has two blocks, over windows and over channels, a layer."""

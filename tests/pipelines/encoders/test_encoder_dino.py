@@ -104,15 +104,31 @@ def test_another_architecture_is_refused(tmp_path: Path, transformers) -> None:
         import_dino(tmp_path / "download", tmp_path / "m", ModelCard(name="x", encoder="dinov2", kind="open-weight"))
 
 
-def test_registers_take_part_in_training_views() -> None:
-    """Packed views of a tower with registers equal separate ones."""
+@pytest.mark.parametrize("together", [False, True])
+def test_some_tokens_are_those_of_the_whole_output(together: bool) -> None:
+    """CLS tokens and some patches of a tower with registers, packed and by themselves."""
     tower = randomise(vit.Vit(V2))
     views = [torch.randn(2, 3, 56, 56), torch.randn(3, 3, 28, 28)]
+    wanted = [torch.tensor([0, 3, 15, 16, 30]), torch.tensor([11, 5])]
+    places = [tower.places(len(v), p, w) for v, p, w in zip(views, (16, 4), wanted, strict=True)]
     with torch.no_grad():
-        packed = tower.forward_packed(views, [None, None])
-        for (cls, patches), view in zip(packed, views, strict=True):
-            torch.testing.assert_close(cls, tower(view)[0], atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(patches, tower(view)[1], atol=1e-5, rtol=1e-5)
+        masks = [None, None]
+        alone = [tower.tokens([v], [None], [p])[0] for v, p in zip(views, places, strict=True)]
+        found = tower.tokens(views, masks, places) if together else alone
+        for tokens, view, at in zip(found, views, wanted, strict=True):
+            cls, patches = tower(view)
+            expected = torch.cat([cls, patches.flatten(0, 2)[at]])
+            torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_some_tokens_of_dropped_paths_are_those_of_the_whole_output() -> None:
+    tower = randomise(vit.Vit(V2, drop_path=0.5)).train()
+    view, at = torch.randn(4, 3, 56, 56), torch.tensor([0, 17, 40])
+    torch.manual_seed(0)
+    cls, patches = tower(view)
+    torch.manual_seed(0)
+    (tokens,) = tower.tokens([view], [None], [tower.places(4, 16, at)])
+    torch.testing.assert_close(tokens, torch.cat([cls, patches.flatten(0, 2)[at]]), atol=1e-5, rtol=1e-5)
 
 
 def test_export_without_registers_is_dinov2s_own(tmp_path: Path) -> None:

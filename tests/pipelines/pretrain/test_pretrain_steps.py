@@ -168,6 +168,15 @@ def test_a_compiled_block_is_as_far_from_float64_as_a_plain_one(nothing_compiled
     assert not told
 
 
+def test_a_block_is_compiled_in_one_piece(nothing_compiled: None) -> None:
+    """What the tracer does not understand cuts a block in parts, and nothing is fused across them."""
+    block = vit.VitBlock(48, 3, qkv_bias=True, init_values=1.0)
+    traced = torch.compile(block, backend="eager", fullgraph=True)  # raises where it would cut
+    x = torch.randn(2, 17, 48, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(traced(x), block(x))
+
+
 @pytest.mark.slow  # a minute of a C++ compiler
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("make", [dino, unicl])
@@ -199,14 +208,17 @@ def test_flops_are_those_of_the_formula(cohort: Cohort) -> None:
     task = dino(cohort)
     D, L = DIMS.dim, DIMS.depth
 
-    def tower(side: int) -> float:
+    def tower(side: int, tokens: float) -> float:
+        """The last block projects and transforms no more than `tokens`."""
         patches = (side // DIMS.patch) ** 2
         N = patches + 1
-        return L * (24 * N * D**2 + 4 * N**2 * D) + 2 * patches * 3 * DIMS.patch**2 * D
+        last = 6 * N * D**2 + 4 * N**2 * D + 18 * tokens * D**2
+        return (L - 1) * (24 * N * D**2 + 4 * N**2 * D) + last + 2 * patches * 3 * DIMS.patch**2 * D
 
     row = 2 * (D * 24 + 24 * 24 + 24 * 16 + 16 * DIMS.prototypes)
-    masked = 2 * 0.5 * 0.3 * 16
-    expected = 3 * (2 * tower(56) + 4 * tower(28) + (6 + masked) * row) + 2 * tower(56) + (2 + masked) * row
+    masked = 0.5 * 0.3 * 16
+    big, small = tower(56, 1 + masked), tower(28, 1)
+    expected = 3 * (2 * big + 4 * small + (6 + 2 * masked) * row) + 2 * big + (2 + 2 * masked) * row
     assert task.flops() == pytest.approx(expected, rel=1e-6)
     assert unicl(cohort).flops() > 0
 
