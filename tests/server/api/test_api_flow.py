@@ -258,6 +258,8 @@ def test_every_write_leaves_an_audit_row(house: House):
     house.finish(evaluation["job"], told | {"protocol": "full", "looks": 1})
     body = {"task": "findings", "model": model, "evaluation": evaluation["id"]}
     call("POST", f"{v1}/sites/{site}/champions", body, 201, f"{v1}/sites/{{site_id}}/champions")
+    body = {"name": "m", "cohort": cohort["id"], "models": [model], "places": [{"image": 0, "x": 0.5, "y": 0.5}]}
+    call("POST", f"{v1}/similarities", body, 202)
     body = {"name": "s", "cohort": cohort["id"], "encoders": ["mi2-tiny"], "sizes": [10], "everything": False}
     study = call("POST", f"{v1}/studies", body | {"seeds": [0, 1], "pretrain": {"budget": 8, "batch": 4}}, 202).json()
     of_study = f"{v1}/studies/{study['id']}"
