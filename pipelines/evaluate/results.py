@@ -204,9 +204,13 @@ def _row(
     p: float | None,
     counts: dict[str, int],
 ) -> dict[str, Any]:
-    share = baseline is None and metric in stats.METRICS
     smaller = counts["smaller"]
-    low, high = stats.interval_of_share(value, draws, smaller) if share else stats.interval(draws, patients=smaller)
+    if metric not in stats.METRICS:
+        low, high = stats.interval(draws, patients=smaller)
+    elif baseline is None:
+        low, high = stats.interval_of_share(value, draws, smaller)
+    else:
+        low, high = stats.interval_of_gap(draws, smaller)
     names = {"model": model, "baseline": baseline, "task": task, "method": method, "label": label, "metric": metric}
     said = {"value": float(value), "low": low, "high": high, "p": p, "p_delong": None}
     return names | said | {key: counts[key] for key in ("images", "patients", "positives")}

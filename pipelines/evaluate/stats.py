@@ -159,6 +159,12 @@ def interval(draws: np.ndarray, level: float = 0.95, patients: int | None = None
     return float(low), float(high)
 
 
+def interval_of_gap(draws: np.ndarray, patients: int) -> tuple[float, float]:
+    """Interval of a difference between two metrics that lie between 0 and 1: it cannot be more than 1 either way."""
+    low, high = np.clip(interval(draws, patients=patients), -1, 1)
+    return float(low), float(high)
+
+
 def interval_of_share(value: float, draws: np.ndarray, patients: int, level: float = 0.95) -> tuple[float, float]:
     """Interval of a metric between 0 and 1: Student's t around the log-odds, with the spread of the draws.
 

@@ -169,7 +169,7 @@ def _gaps(
         pair = [r for r in pair if r["attribute"] == keep["attribute"]]
         counts = {key: sum(r[key] for r in pair) for key in ("images", "patients", "positives")}
         smaller = min(r["smaller"] for r in pair)
-        low, high = stats.interval(found[best][1] - found[worst][1], patients=smaller)
+        low, high = stats.interval_of_gap(found[best][1] - found[worst][1], smaller)
         names = keep | {"model": model, "group": GAP, "label": label, "between": f"{best} and {worst}"}
         value = found[best][0] - found[worst][0]
         out.append(names | {"value": value, "low": low, "high": high, **counts, "smaller": smaller})

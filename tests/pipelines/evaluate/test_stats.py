@@ -99,6 +99,14 @@ def test_p_is_below_five_percent_where_the_expanded_interval_leaves_zero_out(pat
         assert (stats.two_sided_p(draws, patients) < 0.05) == (low > 0 or high < 0)
 
 
+def test_a_gap_of_two_shares_cannot_be_more_than_one():
+    draws = np.random.default_rng(0).normal(0.1, 0.1, 2000)
+    low, high = stats.interval(draws, patients=2)
+    assert low < -1 and high > 1
+    assert stats.interval_of_gap(draws, 2) == (-1, 1)
+    assert stats.interval_of_gap(draws, 200) == stats.interval(draws, patients=200)
+
+
 def test_the_interval_of_a_share_is_students_t_on_the_log_odds():
     draws = 0.9 + 0.02 * np.random.default_rng(0).normal(size=50_000)
     low, high = stats.interval_of_share(0.9, draws, 30)
