@@ -96,7 +96,7 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        return self.broker_url or "filesystem://"
+        return self.broker_url or "filesystem://localhost"  # kombu warns of a URL without a host
 
     @property
     def url(self) -> str:
