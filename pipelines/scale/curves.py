@@ -56,7 +56,7 @@ def describe(curve: TaskCurve, reached: BreakEven) -> dict[str, Any]:
         "task": curve.task,
         "metric": headline(curve.task),
         "baseline": curve.baseline,
-        "baseline_value": _with_interval(curve.baseline_value, curve.baseline_draws),
+        "baseline_value": _share(curve.baseline_value, curve.baseline_draws),
         "points": [_point(curve, reached, i) for i in range(len(curve.sizes))],
         "break_even": reached.samples,
         "break_even_level": reached.level,
@@ -68,12 +68,18 @@ def describe(curve: TaskCurve, reached: BreakEven) -> dict[str, Any]:
 def _point(curve: TaskCurve, reached: BreakEven, i: int) -> dict[str, Any]:
     return {
         "samples": int(curve.sizes[i]),
-        **_with_interval(float(curve.value_SK[i].mean()), curve.spread_SR[i]),
+        **_share(float(curve.value_SK[i].mean()), curve.spread_SR[i]),
         "seeds": curve.value_SK[i].tolist(),
         "difference": float(curve.difference.value[i]),
-        "difference_low": float(reached.low[i]),
-        "difference_high": float(reached.high[i]),
+        "difference_low": max(float(reached.low[i]), -1.0),
+        "difference_high": min(float(reached.high[i]), 1.0),
     }
+
+
+def _share(value: float, draws: np.ndarray) -> dict[str, float]:
+    """A headline metric, all of which lie between 0 and 1, however wide a few seeds make its interval."""
+    found = _with_interval(value, draws)
+    return found | {"low": max(found["low"], 0.0), "high": min(found["high"], 1.0)}
 
 
 def _with_interval(value: float, draws: np.ndarray) -> dict[str, float]:

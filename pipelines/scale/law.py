@@ -135,7 +135,8 @@ def prefer(fits: dict[str, Fit]) -> tuple[str, str]:
 
 def too_few(sizes: int) -> str:
     """Why so few sizes tell no curve."""
-    return f"{sizes} sizes are too few to tell a curve with three parameters; run at least {LEAST_SIZES}"
+    what = "size is" if sizes == 1 else "sizes are"
+    return f"{sizes} {what} too few to tell a curve with three parameters; run at least {LEAST_SIZES}"
 
 
 def why_not_identified(sizes: np.ndarray, chosen: Fit) -> str:

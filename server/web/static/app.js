@@ -31,7 +31,7 @@ const draw = async (figure) => {
       width: box.clientWidth, height: 260, cursor: { y: false }, legend: { live: true },
       scales: { x: { time: false } },
       axes: [{ ...axis, label: data.axis || "step" }, { ...axis, size: 56, values: (_, ticks) => ticks.map(short) }],
-      series: [{ label: data.axis || "step" }, { label: data.label, value: (_, v) => short(v), stroke: token(figure.dataset.colour || "--light"), width: 2, points: { show: false } }],
+      series: [{ label: data.axis || "step" }, { label: data.label, value: (_, v) => short(v), stroke: token(figure.dataset.colour || "--light"), width: 2, points: { show: columns[0].length < 25 } }],
     }, columns, box);
     new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 260 })).observe(box);
     return data;

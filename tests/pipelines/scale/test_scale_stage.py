@@ -76,7 +76,7 @@ def test_every_task_has_a_curve_over_the_sizes(world):
     assert {c["task"] for c in result["curves"]} == {"findings", "lines", "view"}
     for curve in result["curves"]:
         assert [p["samples"] for p in curve["points"]] == list(SIZES)
-        assert all(len(p["seeds"]) == 2 and p["low"] <= p["value"] <= p["high"] for p in curve["points"])
+        assert all(len(p["seeds"]) == 2 and 0 <= p["low"] <= p["value"] <= p["high"] <= 1 for p in curve["points"])
         assert curve["baseline"] == "rad-dino-tiny untrained, 2 seeds"
         assert not curve["law"]["identified"] and "3 sizes" in curve["law"]["reason"]
         assert set(curve["law"]["forms"]) == {"offset", "power"}
