@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.benchmarks import peers
 from tests.benchmarks.record import record
 from tests.judge.actions import ACTIONS, REMOVALS, Check, Mapping, header_checks, read
 from tests.judge.picture import HAVE_READER, pixel_checks
-from tests.judge.stage import deidentify, make_keys, pairs
+from tests.judge.stage import Pair, deidentify, make_keys, pairs
 
 SHARED = Path(os.environ.get("INTRAMURAL_SHARED", peers.ROOT.parent / "shared"))
 HEADER_ONLY = frozenset({"pixels_hidden", "pixels_retained"})
@@ -66,7 +67,7 @@ def judge(export: Path, home: Path, tallies: dict[str, Counter[tuple[str, bool]]
     keys, out = make_keys(home / "keys"), home / f"{export.name}-ours"
     deidentify(export, out, keys)
     found = pairs(export, out, keys)
-    written = {pair.source: pair.output for pair in found}
+    written = made_of(found)
     merged = crosswalk(out, load_vault_key(keys / "vault.key"))
     known = Mapping({old: new for new, old in merged.uids.items()}, {}, whole_weeks=True)
     entries = expected(key, export, out, keys)
@@ -84,6 +85,13 @@ def judge(export: Path, home: Path, tallies: dict[str, Counter[tuple[str, bool]]
         for path, entry in entries.items():
             output = outputs[path] if outputs[path].exists() else None
             tally(tallies, peer, checks(entry, path, output, learnt, pixels=False))
+
+
+def made_of(found: list[Pair]) -> dict[Path, Path | None]:
+    """What became of each file. Of copies of one file any one is written, by the site's key; it stands for all."""
+    contents = {pair.source: sha256(pair.source.read_bytes()).digest() for pair in found}
+    made = {contents[pair.source]: pair.output for pair in found if pair.output}
+    return {pair.source: pair.output or made.get(contents[pair.source]) for pair in found}
 
 
 def expected(key: dict[str, Any], export: Path, out: Path, keys: Path) -> dict[Path, dict[str, Any]]:
