@@ -80,7 +80,7 @@ def ours(export: Path, root: Path) -> tuple[Counter[str], list[str]]:
     job = images.Job(export, root, SECRET, VAULT_KEY, policy, "", frozenset())
     try:
         signal.alarm(10 * SLOW)
-        crew = Crew(Pool(1, RunFolder(root), isolate=False))
+        crew = Crew(Pool(1, RunFolder(root), isolate=False), root)
         listing = scan_export(Source(export, root, SECRET, VAULT_KEY, ""), crew)
         signal.alarm(0)
         for number in range(listing.parts):
