@@ -45,7 +45,8 @@ def below(result: dict[str, Any]) -> str:
 def sure(result: dict[str, Any]) -> str:
     """How sure the answer is, in one line."""
     test = result["cohort"]["splits"]["test"]
-    seeds = "" if only_zero_shot(result) else f" and {len(result['settings']['seeds'])} seeds"
+    count = len(result["settings"]["seeds"])
+    seeds = "" if only_zero_shot(result) else f" and {count} {'seed' if count == 1 else 'seeds'}"
     return (
         f"From {test['images']:,} frontal images of {test['patients']:,} test patients; no model was pretrained on "
         "any of them. "
