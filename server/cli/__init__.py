@@ -13,7 +13,8 @@ from pipelines.contract import EXIT_CODES, BadInput, Outcome
 # Which file adds which commands, in the order of the help. Importing all takes two seconds, most of them for the
 # database and the web; a command imports its own file alone.
 FILES = {
-    "stages": ("practice", "deidentify", "score", "build", "external", "pretrain", "evaluate", "similarity", "weights"),
+    "stages": ("practice", "deidentify", "score", "build", "external", "pretrain", "evaluate", "similarity"),
+    "weights": ("weights",),
     "scaling": ("scale",),
     "labels": ("label",),
     "policy": ("policy",),

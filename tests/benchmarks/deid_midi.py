@@ -70,7 +70,7 @@ def judge(export: Path, home: Path, tallies: dict[str, Counter[tuple[str, bool]]
     written = made_of(found)
     merged = crosswalk(out, load_vault_key(keys / "vault.key"))
     known = Mapping({old: new for new, old in merged.uids.items()}, {}, whole_weeks=True)
-    entries = expected(key, export, out, keys)
+    entries = expected(key, export, found)
     kept = Counter(pair.row["reason"] for pair in found if pair.row["state"] == "quarantined")
     print(f"{export.name}: {len(entries)} instances; quarantined: {dict(kept)}", flush=True)
     for path, entry in entries.items():
@@ -94,9 +94,9 @@ def made_of(found: list[Pair]) -> dict[Path, Path | None]:
     return {pair.source: pair.output or made.get(contents[pair.source]) for pair in found}
 
 
-def expected(key: dict[str, Any], export: Path, out: Path, keys: Path) -> dict[Path, dict[str, Any]]:
+def expected(key: dict[str, Any], export: Path, found: list[Pair]) -> dict[Path, dict[str, Any]]:
     """Instances that have to be written: those in conflict with another file are in quarantine by design."""
-    conflict = {p.source for p in pairs(export, out, keys) if p.row["reason"] == "conflict"}
+    conflict = {pair.source for pair in found if pair.row["reason"] == "conflict"}
     return {export / entry["path"]: entry for entry in key.values() if export / entry["path"] not in conflict}
 
 
